@@ -1,0 +1,1 @@
+"""Adapters to what runs and compiles models. Only these modules import a vendor's package, inside functions."""

@@ -1,0 +1,177 @@
+"""What a backend can do is which of these protocols it satisfies: run an artifact, compile a graph, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from linglos_deploy.artifacts import Artifact, EngineArtifact, OnnxArtifact
+from linglos_deploy.errors import UsageError
+from linglos_deploy.progress import SILENT, Progress
+from linglos_deploy.signature import Batch, ModelSignature
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where a model runs: ``cpu`` or ``cuda:N``."""
+
+    kind: str = "cpu"
+    index: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Device:
+        """Parse ``cpu``, ``cuda``, ``cuda:1`` or a bare GPU number such as ``0``.
+
+        Raises:
+            UsageError: ``text`` is none of these.
+        """
+        kind, _, index = text.strip().lower().partition(":")
+        if kind.isdecimal() and not index:
+            kind, index = "cuda", kind
+        if kind == "cpu" and not index:
+            return cls()
+        if kind in {"cuda", "gpu"} and (index.isdecimal() or not index):
+            return cls("cuda", int(index or 0))
+        raise UsageError(f"'{text}' is not a device.", expected="cpu, cuda, cuda:N or N", next_step="--device cpu")
+
+    def __str__(self) -> str:
+        return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
+
+
+CPU = Device()
+
+
+@runtime_checkable
+class Runner(Protocol):
+    """An opened model."""
+
+    @property
+    def signature(self) -> ModelSignature:
+        """Inputs and outputs."""
+        ...
+
+    def run(self, batch: Batch) -> Batch:
+        """Run one batch.
+
+        Args:
+            batch: One array per input, as the signature says.
+
+        Returns:
+            One array per output. They stay valid until the next call of ``run``; copy what must live longer.
+
+        Raises:
+            DataError: The batch does not fit the signature.
+            RunError: The backend failed.
+        """
+        ...
+
+
+@runtime_checkable
+class Runtime(Protocol):
+    """Can run artifacts."""
+
+    name: str
+
+    def open(self, artifact: Artifact, *, device: Device = CPU) -> AbstractContextManager[Runner]:
+        """Open an artifact for running; leaving the context frees everything it holds.
+
+        Raises:
+            ArtifactError: The artifact is damaged or not of a kind that this backend runs.
+            MissingDependencyError: The device or the backend's package is missing.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeRange:
+    """The sizes that one optimization profile serves: any shape between ``min`` and ``max``, tuned for ``opt``."""
+
+    min: tuple[int, ...]
+    opt: tuple[int, ...]
+    max: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("min", "opt", "max"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not all(a <= b <= c for a, b, c in zip(self.min, self.opt, self.max, strict=True)):
+            raise UsageError("A profile needs min <= opt <= max.", found=f"{self.min}, {self.opt}, {self.max}")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildSpec:
+    """How an engine is compiled. Nothing here changes numerics: precision lives in the graph.
+
+    Attributes:
+        profiles: One or more optimization profiles; each maps every input name to its shapes.
+        workspace_bytes: Limit of the scratch memory, ``None`` for the backend's default.
+        optimization_level: 0 to 5, ``None`` for the backend's default.
+        compute_capabilities: Targets of an ahead-of-time build such as ``("8.6", "8.9")``; empty for the default.
+    """
+
+    profiles: tuple[Mapping[str, ShapeRange], ...]
+    workspace_bytes: int | None = None
+    optimization_level: int | None = None
+    compute_capabilities: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "profiles", tuple(self.profiles))
+        object.__setattr__(self, "compute_capabilities", tuple(self.compute_capabilities))
+
+
+@runtime_checkable
+class Compiler(Protocol):
+    """Can compile a graph into an engine."""
+
+    name: str
+
+    def compile(
+        self, model: OnnxArtifact, spec: BuildSpec, *, out: Path, progress: Progress = SILENT
+    ) -> EngineArtifact:
+        """Compile ``model`` and write the plan to ``out``, with its ``.json`` sidecar.
+
+        Raises:
+            MissingDependencyError: The backend or a device it needs for building is missing.
+            BuildError: The graph cannot be compiled; the message names the node.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What ``doctor`` says about a backend on this machine.
+
+    Attributes:
+        name: The backend.
+        installed: Whether its package can be imported.
+        version: Version of the package, if installed.
+        runs: Whether it can run a model here, now.
+        compiles: Whether it can compile an engine here, now.
+        detail: One sentence: what it offers here, or why it does not.
+        how_to_get: The command that would make it available, empty if nothing is missing.
+        facts: Further facts as JSON values, such as execution providers or supported compute capabilities.
+    """
+
+    name: str
+    installed: bool
+    version: str | None
+    runs: bool
+    compiles: bool
+    detail: str
+    how_to_get: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Probeable(Protocol):
+    """Can say what it offers on this machine, without heavy imports and without raising."""
+
+    def probe(self) -> Probe:
+        """Look at this machine."""
+        ...
+
+
+Backend = Runtime | Compiler
+Shape = Sequence[int]

@@ -1,0 +1,1 @@
+"""What was seen: image data, observers, one-pass collection, tables, thresholds."""

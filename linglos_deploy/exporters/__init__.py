@@ -1,0 +1,1 @@
+"""PyTorch to ONNX: tracing, graph passes, decompositions of the saliency gate, precision."""

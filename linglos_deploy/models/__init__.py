@@ -1,0 +1,1 @@
+"""The LinGlo family, checkpoints, and other people's modules."""

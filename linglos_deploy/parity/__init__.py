@@ -1,0 +1,1 @@
+"""Does a candidate compute what the reference computed? Metrics, recordings, verdicts."""

@@ -1,0 +1,1 @@
+"""How fast is it? Measurement plans, isolated workers, statistics."""

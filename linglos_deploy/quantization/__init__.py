@@ -1,0 +1,1 @@
+"""What will be done and doing it: scheme, plan, Q/DQ insertion."""
