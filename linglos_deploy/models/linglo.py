@@ -139,5 +139,6 @@ class AttentionLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix globally, then per position; N x C x H x W in and out."""
-        mixed: Tensor = x + self.attention(self.norm1(x))
-        return mixed + self.mlp(self.norm2(mixed))
+        x = x + self.attention(self.norm1(x))
+        y: Tensor = x + self.mlp(self.norm2(x))
+        return y
