@@ -1,7 +1,7 @@
 """The directory that ships: a manifest, graphs, engines, golden tensors and reports.
 
-``manifest.json`` (schema ``linglos.bundle/1``) lists every other file with its size and SHA-256; ``manifest.sha256``, in
-the format of ``sha256sum``, covers the manifest itself. A loader, in Python or C++, trusts nothing before both hold,
+``manifest.json`` (schema ``linglos.bundle/1``) lists every other file with its size and SHA-256; ``manifest.sha256``,
+in the format of ``sha256sum``, covers the manifest itself. A loader, in Python or C++, trusts nothing before both hold,
 and never follows a path that leaves the directory.
 """
 
@@ -99,15 +99,15 @@ class Golden:
     """Where the golden tensors are and how closely a loader must reproduce them.
 
     The file is a safetensors file with, for each image i: ``pixels.i`` (uint8 H x W x 3, any size, as decoded), and for
-    all images together: ``pixels`` (resized and cropped, uint8 N x H x W x 3), ``image`` (normalized, float32
+    all together: ``pixels`` (resized and cropped, uint8 N x H x W x 3), ``image`` (normalized, float32
     N x 3 x H x W), ``torch:OUTPUT`` (float32, from the PyTorch model) and ``GRAPH:OUTPUT`` for every graph file (from
     ONNX Runtime on the machine that made the bundle).
 
     Attributes:
         file: Its path in the bundle.
         count: Number of images.
-        max_abs: Largest absolute difference from ``GRAPH:OUTPUT`` that a self-test accepts, per graph, as a share of the
-            largest absolute value of that output.
+        max_abs: Largest absolute difference from ``GRAPH:OUTPUT`` that a self-test accepts, per graph, as a share of
+            the largest absolute value of that output.
     """
 
     file: str
