@@ -66,7 +66,7 @@ def read_json(kind: type[T], path: Path) -> T:
 
 def schema(kind: type) -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a dataclass."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(kind)}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(kind, schema_hook=_schema)}
 
 
 def _encode(value: Any) -> Any:
@@ -75,6 +75,12 @@ def _encode(value: Any) -> Any:
     if hasattr(value, "item"):  # a NumPy scalar
         return value.item()
     raise TypeError(f"{type(value).__name__} is not a JSON value")
+
+
+def _schema(kind: type) -> dict[str, Any]:
+    if kind is Path:
+        return {"type": "string"}
+    raise NotImplementedError
 
 
 def _decode(kind: type, value: Any) -> Any:

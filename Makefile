@@ -1,0 +1,57 @@
+# Two commands do everything on a machine with Python 3.11+ and make:
+#   make demo    a trained model and real images -> a parity-checked INT8 bundle with an engine, no GPU needed
+#   make test    every check, then every test
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+DEMO   ?= build/digits
+STAMP   = $(VENV)/.installed
+EXTRAS  = dev,openvino,tensorrt-rtx
+
+export OMP_NUM_THREADS ?= 2
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo test check format install clean help
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo     run the main job: digits checkpoint -> INT8 bundle in $(DEMO)"
+	@echo "make test     lint, types, import contract, then all tests with coverage"
+	@echo "make format   format the code"
+	@echo "make clean    remove what the targets made"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: $$($(PYTHON) --version 2>&1) found, Python 3.11 or later expected; next: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && apt-get install -y -qq python3-venv; \
+	  else echo "error: Python's venv module is missing; next: install python3-venv"; exit 3; fi; }
+	@echo "Installing into $(VENV) (torch, onnx, onnxruntime, tensorrt-rtx, ...; a few minutes the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/python examples/digits/make_images.py --output $(DEMO)/images
+	@$(BIN)/linglos-deploy export \
+	  --checkpoint examples/digits/linglo_digits.safetensors \
+	  --data $(DEMO)/images/train --eval $(DEMO)/images/heldout --max-accuracy-drop 0.5 \
+	  --int8 --engine auto --output $(DEMO)/linglo_digits --force
+
+check: $(STAMP)
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-logo >/dev/null || $(BIN)/lint-imports --no-logo
+
+test: check
+	@$(BIN)/python -m pytest -n auto --dist loadgroup --cov --cov-report=term --cov-fail-under=90
+
+format: $(STAMP)
+	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
+
+clean:
+	rm -rf build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage*
