@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +25,15 @@ _INTERESTING = (
 _DOT_PRODUCTS = frozenset({"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"})
 
 
+class Int8Mode(StrEnum):
+    """What a CPU backend does with INT8 where the fast kernels may overflow silently."""
+
+    EXACT = "exact"
+    """Sums of products never saturate: the answer of the graph, perhaps slower."""
+    FAST = "fast"
+    """The fastest kernels of this CPU, whatever they do to the answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class CpuFeatures:
     """A CPU and the instruction sets that decide how fast, and how exactly, it multiplies INT8.
@@ -31,11 +42,13 @@ class CpuFeatures:
         model: Its name, such as ``"Intel(R) Core(TM) i5-8250U CPU @ 1.60GHz"``.
         architecture: ``"x86_64"`` or ``"aarch64"``.
         instructions: The kernel's names of the instruction sets that matter here, sorted, such as ``"avx512_vnni"``.
+        cores: Logical cores that this process may use, 0 if unknown.
     """
 
     model: str
     architecture: str
     instructions: tuple[str, ...]
+    cores: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "instructions", tuple(self.instructions))
@@ -62,10 +75,10 @@ def this_cpu() -> CpuFeatures:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         text = ""
-    return parse_cpuinfo(text, architecture=platform.machine())
+    return parse_cpuinfo(text, architecture=platform.machine(), cores=_usable_cores())
 
 
-def parse_cpuinfo(text: str, *, architecture: str) -> CpuFeatures:
+def parse_cpuinfo(text: str, *, architecture: str, cores: int = 0) -> CpuFeatures:
     """Read ``/proc/cpuinfo`` as the x86 and the Arm kernels write it."""
     fields: dict[str, str] = {}
     for line in text.splitlines():
@@ -76,4 +89,11 @@ def parse_cpuinfo(text: str, *, architecture: str) -> CpuFeatures:
         model=fields.get("model name") or fields.get("Model") or platform.processor() or architecture,
         architecture=architecture,
         instructions=tuple(sorted(flags & set(_INTERESTING))),
+        cores=cores,
     )
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # a container or taskset may allow fewer than the machine has
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 0

@@ -1,0 +1,224 @@
+"""ONNX Runtime: the reference that every graph is checked on, on a CPU or a CUDA device."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from linglos_deploy.artifacts import Artifact, OnnxArtifact
+from linglos_deploy.backends.base import CPU, Device, Probe, Runner
+from linglos_deploy.backends.cpu import Int8Mode, this_cpu
+from linglos_deploy.errors import ArtifactError, MissingDependencyError, RunError, UsageError
+from linglos_deploy.signature import Batch, ModelSignature
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["Int8Mode", "OnnxRuntime"]
+
+_ONLY_FATAL = 4  # every error also comes as an exception; the log would only repeat it
+_KEPT_BUFFER_SETS = 2  # the full batch and the last, shorter one
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_HOW_TO_GET = {"cpu": "pip install onnxruntime", "cuda": "pip install onnxruntime-gpu"}
+
+
+class OnnxRuntime:
+    """Runs ONNX graphs.
+
+    Args:
+        threads: Threads of one operator, 0 for one per physical core.
+        int8: Whether INT8 kernels that may overflow are used (``FAST``) or replaced by exact ones (``EXACT``).
+            It makes no difference on a CPU with VNNI or AMX, nor on Arm.
+        reuse_outputs: Whether outputs are written to the same memory at every run of the same input shapes. Large
+            outputs cost several times less so, and are overwritten by the next run.
+        optimize: Whether the graph may be fused and simplified while it is loaded. Without it each node of the file
+            runs as it stands, Q/DQ pairs included: slow, and free of surprises.
+    """
+
+    def __init__(
+        self,
+        *,
+        threads: int = 0,
+        int8: Int8Mode = Int8Mode.EXACT,
+        reuse_outputs: bool = False,
+        optimize: bool = True,
+    ) -> None:
+        if threads < 0:
+            raise UsageError("The number of threads cannot be negative.", found=str(threads), expected="0 or more")
+        self.name = "onnxruntime"
+        self.threads = threads
+        self.int8 = Int8Mode(int8)
+        self.reuse_outputs = reuse_outputs
+        self.optimize = optimize
+
+    @contextmanager
+    def open(self, artifact: Artifact, *, device: Device = CPU) -> Iterator[Runner]:
+        """Open an ONNX graph; see :class:`~linglos_deploy.backends.base.Runtime`."""
+        if not isinstance(artifact, OnnxArtifact):
+            raise ArtifactError(
+                "ONNX Runtime cannot run this artifact.", found=type(artifact).__name__, expected="an ONNX graph"
+            )
+        runner = _SessionRunner(self._session(artifact, device), artifact, reuse_outputs=self.reuse_outputs)
+        try:
+            yield runner
+        finally:
+            runner.close()
+
+    def probe(self) -> Probe:
+        """Look at this machine, without creating a session."""
+        if importlib.util.find_spec("onnxruntime") is None:
+            return Probe(
+                name=self.name,
+                installed=False,
+                version=None,
+                runs=False,
+                compiles=False,
+                detail="the package onnxruntime is not installed",
+                how_to_get=_HOW_TO_GET["cpu"],
+            )
+        ort = _import_onnxruntime()
+        providers = list(ort.get_available_providers())
+        cpu = this_cpu()
+        devices = [kind for kind, provider in _PROVIDERS.items() if provider in providers]
+        exactness = (
+            "its fast INT8 kernels overflow on this CPU, so INT8 runs in the exact mode"
+            if cpu.int8_saturates
+            else "INT8 is exact on this CPU"
+        )
+        return Probe(
+            name=self.name,
+            installed=True,
+            version=ort.__version__,
+            runs=True,
+            compiles=False,
+            detail=f"runs ONNX graphs on {' and '.join(devices)}; {exactness}",
+            facts={
+                "providers": providers,
+                "cpu": cpu.model,
+                "instructions": list(cpu.instructions),
+                "int8_saturates": cpu.int8_saturates,
+            },
+        )
+
+    def _session(self, artifact: OnnxArtifact, device: Device) -> Any:
+        ort = _import_onnxruntime()
+        wanted = _PROVIDERS.get(device.kind)
+        if wanted not in ort.get_available_providers():
+            raise _missing_device(device, found=", ".join(ort.get_available_providers()))
+        provider = (wanted, {"device_id": device.index}) if device.kind == "cuda" else wanted
+        with _vendor_errors(f"ONNX Runtime cannot load '{artifact.path}'.", ArtifactError):
+            session = ort.InferenceSession(
+                str(artifact.path),
+                self._options(ort),
+                providers=[provider] if device.kind == "cpu" else [provider, _PROVIDERS["cpu"]],
+            )
+        if session.get_providers()[0] != wanted:  # it falls back silently when a CUDA library is missing
+            raise _missing_device(device, found="ONNX Runtime fell back to the CPU")
+        return session
+
+    def _options(self, ort: Any) -> Any:
+        options = ort.SessionOptions()
+        options.log_severity_level = _ONLY_FATAL
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        # Idle threads that spin slow down everything else in the process, other sessions first.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        if self.int8 is Int8Mode.EXACT:
+            # Weights become uint8, whose kernels sum in 32 bits; see docs/decisions/int8-on-cpus.md.
+            options.add_session_config_entry("session.x64quantprecision", "1")
+        if not self.optimize:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return options
+
+
+class _SessionRunner:
+    """An open session; its outputs come in fresh memory, or in buffers kept per set of input shapes."""
+
+    def __init__(self, session: Any, artifact: OnnxArtifact, *, reuse_outputs: bool) -> None:
+        self._session = session
+        self._path = artifact.path
+        self._signature = artifact.signature
+        self._buffers: OrderedDict[tuple[tuple[int, ...], ...], dict[str, np.ndarray]] = OrderedDict()
+        self._reuse_outputs = reuse_outputs
+
+    @property
+    def signature(self) -> ModelSignature:
+        """Inputs and outputs."""
+        return self._signature
+
+    def run(self, batch: Batch) -> Batch:
+        """Run one batch; see :class:`~linglos_deploy.backends.base.Runner`."""
+        import numpy as np
+
+        if self._session is None:
+            raise RunError(f"'{self._path}' was closed.", next_step="run it inside the 'with' block that opened it")
+        self._signature.check_inputs(batch)
+        feeds = {name: np.ascontiguousarray(batch[name]) for name in self._signature.input_names}
+        with _vendor_errors(f"ONNX Runtime failed while running '{self._path}'.", RunError):
+            return self._run_into_buffers(feeds) if self._reuse_outputs else self._run_fresh(feeds)
+
+    def close(self) -> None:
+        """Free the session and the buffers."""
+        self._session = None
+        self._buffers.clear()
+
+    def _run_fresh(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        names = self._signature.output_names
+        return dict(zip(names, self._session.run(list(names), feeds), strict=True))
+
+    def _run_into_buffers(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        key = tuple(array.shape for array in feeds.values())
+        buffers = self._buffers.get(key)
+        if buffers is None:  # the first outputs of these shapes become the buffers of the next runs
+            buffers = self._remember(key, self._run_fresh(feeds))
+        else:
+            self._buffers.move_to_end(key)
+            binding = self._session.io_binding()
+            _bind(binding.bind_input, feeds)
+            _bind(binding.bind_output, buffers)
+            self._session.run_with_iobinding(binding)
+        return dict(buffers)
+
+    def _remember(self, key: tuple[tuple[int, ...], ...], outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        while len(self._buffers) >= _KEPT_BUFFER_SETS:
+            self._buffers.popitem(last=False)
+        self._buffers[key] = outputs
+        return outputs
+
+
+def _bind(bind: Callable[..., None], arrays: dict[str, np.ndarray]) -> None:
+    for name, array in arrays.items():
+        bind(name, "cpu", 0, array.dtype, list(array.shape), array.ctypes.data)
+
+
+def _import_onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingDependencyError(
+            "ONNX Runtime is not installed.", found=str(error), next_step=_HOW_TO_GET["cpu"]
+        ) from error
+    onnxruntime.set_default_logger_severity(_ONLY_FATAL)
+    return onnxruntime
+
+
+def _missing_device(device: Device, *, found: str) -> MissingDependencyError:
+    return MissingDependencyError(
+        f"ONNX Runtime has no '{device}' here.",
+        found=found,
+        expected=_PROVIDERS.get(device.kind, "cpu or cuda:N"),
+        next_step=f"{_HOW_TO_GET.get(device.kind, _HOW_TO_GET['cpu'])}, or --device cpu",
+    )
+
+
+@contextmanager
+def _vendor_errors(message: str, kind: type[ArtifactError | RunError]) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # its exceptions share no base class but this one
+        reason = " ".join(str(error).split())
+        raise kind(message, found=reason[-400:] or type(error).__name__) from error
