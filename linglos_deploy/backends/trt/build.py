@@ -1,0 +1,160 @@
+"""ONNX graph -> engine: the plan as the builder wrote it, a sidecar that says what it is, and the builder's log."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact, Step, load_onnx
+from linglos_deploy.backends.base import BuildSpec
+from linglos_deploy.backends.machine import describe_machine
+from linglos_deploy.backends.trt.configure import configure, target_of
+from linglos_deploy.backends.trt.flavour import Flavour
+from linglos_deploy.backends.trt.log import Log, make_logger
+from linglos_deploy.backends.trt.monitor import interruptible, make_monitor
+from linglos_deploy.backends.trt.parse import describe_node, explain, parse_network
+from linglos_deploy.backends.trt.profiles import add_profiles
+from linglos_deploy.backends.trt.sidecar import (
+    SCHEMA,
+    EngineRecord,
+    PrecisionProof,
+    log_path,
+    open_engine,
+    sidecar_path,
+)
+from linglos_deploy.errors import BuildError, MissingDependencyError
+from linglos_deploy.files import atomic_file, sha256_bytes
+from linglos_deploy.progress import SILENT, Progress
+from linglos_deploy.reports.codec import to_builtins, write_json
+from linglos_deploy.reports.doctor import Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A plan in memory.
+
+    Attributes:
+        plan: The builder's bytes.
+        flags: Builder flags that were on.
+        log: What the builder said.
+    """
+
+    plan: bytes
+    flags: tuple[str, ...]
+    log: Log
+
+
+def build_engine(
+    module: Any,
+    flavour: Flavour,
+    *,
+    model: OnnxArtifact,
+    spec: BuildSpec,
+    out: Path,
+    verbose: bool = False,
+    progress: Progress = SILENT,
+) -> EngineArtifact:
+    """Compile ``model`` and write plan, sidecar and log.
+
+    Args:
+        module: The vendor's module.
+        flavour: Which of the two it is.
+        model: The graph.
+        spec: How to compile.
+        out: Where the plan goes; ``.json`` and ``.log`` get the same stem.
+        verbose: Whether the log keeps the builder's verbose messages.
+        progress: Receives the builder's phases.
+
+    Raises:
+        UsageError: ``spec`` does not fit the model, the flavour or the release.
+        MissingDependencyError: The build needs a GPU and there is none.
+        BuildError: The graph cannot be compiled.
+    """
+    machine = describe_machine()
+    if not flavour.ahead_of_time and not machine.gpus:
+        raise MissingDependencyError(
+            f"{flavour.title} builds for the GPU at hand, and there is none.",
+            found=machine.gpu_detail,
+            next_step="build on the machine that will run the engine, or use --engine tensorrt-rtx, "
+            "which builds without a GPU",
+        )
+    built = compile_plan(module, flavour, model=model, spec=spec, verbose=verbose, progress=progress)
+    record = _describe(module, flavour, model=model, spec=spec, built=built, machine=machine)
+    write_engine(record, built, out=out)
+    return open_engine(out)
+
+
+def compile_plan(
+    module: Any, flavour: Flavour, *, model: OnnxArtifact, spec: BuildSpec, verbose: bool, progress: Progress
+) -> Built:
+    """Compile ``model`` into a plan in memory.
+
+    Raises:
+        UsageError: ``spec`` does not fit the model, the flavour or the release.
+        BuildError: The graph cannot be compiled.
+        KeyboardInterrupt: Ctrl-C was pressed during the build.
+    """
+    log = Log(verbose=verbose)
+    logger = make_logger(module, log)
+    builder = module.Builder(logger)
+    config = builder.create_builder_config()
+    flags = configure(module, flavour, config, spec)
+    network = parse_network(module, builder, model, logger=logger, log=log)
+    add_profiles(builder, config, spec, model.signature)
+    with interruptible() as interrupt, ExitStack() as stages:
+        config.progress_monitor = make_monitor(module, progress, interrupt, stages)
+        memory = builder.build_serialized_network(network, config)
+    if memory is None:
+        raise _failure(module, model, log)
+    return Built(plan=bytes(memory), flags=flags, log=log)
+
+
+def write_engine(record: EngineRecord, built: Built, *, out: Path) -> None:
+    """Write log, sidecar and plan, the plan last: where a plan stands, its description stands too."""
+    with atomic_file(log_path(out)) as partial:
+        partial.write_text(built.log.text(), encoding="utf-8")
+    write_json(record, sidecar_path(out))
+    with atomic_file(out) as partial:
+        partial.write_bytes(built.plan)
+
+
+def _describe(
+    module: Any, flavour: Flavour, *, model: OnnxArtifact, spec: BuildSpec, built: Built, machine: Machine
+) -> EngineRecord:
+    gpu = machine.gpus[0] if machine.gpus else None
+    target = target_of(flavour, spec, gpu=gpu, driver=machine.driver, platform=machine.platform)
+    step = Step(
+        stage="build",
+        inputs={"onnx": model.digest},
+        config={"backend": flavour.name, **to_builtins(spec)},
+        tools={flavour.name: module.__version__},
+    )
+    return EngineRecord(
+        schema=SCHEMA,
+        backend=flavour.name,
+        version=module.__version__,
+        digest=sha256_bytes(built.plan),
+        bytes=len(built.plan),
+        onnx_digest=model.digest,
+        target=target,
+        spec=spec,
+        flags=built.flags,
+        strongly_typed=True,
+        host_code=spec.version_compatible,
+        precision=PrecisionProof(inspected=False, detail="not inspected, no GPU"),
+        signature=model.signature,
+        lineage=(*model.lineage, step),
+    )
+
+
+def _failure(module: Any, model: OnnxArtifact, log: Log) -> BuildError:
+    errors = "\n".join(log.errors()) or log.tail()
+    node, suggestion = explain(errors, load_onnx(model.path))
+    what = f"'{model.path}'" if node is None else describe_node(node)
+    return BuildError(
+        f"{module.__name__} {module.__version__} cannot build {what}.",
+        found=f"the end of its log:\n{log.tail()}",
+        next_step=suggestion,
+    )
