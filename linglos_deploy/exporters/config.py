@@ -1,0 +1,56 @@
+"""What an export can be asked for. Imports neither torch nor onnx, so that the command line can read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from linglos_deploy.errors import UsageError
+
+OPSETS = range(20, 24)
+"""Opsets that can be asked for; docs/decisions/opset.md says why 20 is the least and the default."""
+
+
+class Decomposition(StrEnum):
+    """How key-only attention is written down; all of them compute the same function.
+
+    ``AUTO`` lets a cost model choose per layer, ``MEASURED`` a stopwatch; the others are used wherever they apply.
+    """
+
+    AUTO = "auto"
+    REFERENCE = "reference"
+    POOLED = "pooled"
+    REASSOCIATED = "reassociated"
+    MEASURED = "measured"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportConfig:
+    """How a model becomes an ONNX graph.
+
+    Attributes:
+        opset: Version of the standard operator set.
+        dynamic: Whether height and width may change from run to run.
+        batch: Images per run; ``None`` leaves it open.
+        embed_preprocessing: Whether the graph takes uint8 N x H x W x 3 pixels and normalizes them itself.
+        decomposition: How key-only attention is written down.
+        int8: Whether the graph is meant for INT8: ``AUTO`` then keeps every product that a quantizer can take.
+    """
+
+    opset: int = 20
+    dynamic: bool = False
+    batch: int | None = None
+    embed_preprocessing: bool = False
+    decomposition: Decomposition = Decomposition.AUTO
+    int8: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "decomposition", Decomposition(self.decomposition))
+        if self.opset not in OPSETS:
+            raise UsageError(
+                f"Opset {self.opset} cannot be exported.",
+                expected=f"{OPSETS.start} to {OPSETS.stop - 1}",
+                next_step=f"--opset {OPSETS.start}",
+            )
+        if self.batch is not None and self.batch < 1:
+            raise UsageError("A fixed batch holds at least one image.", found=str(self.batch), next_step="--batch 1")

@@ -1,0 +1,166 @@
+"""A PyTorch model becomes a float32 ONNX file: captured, simplified, named, checked, the same bytes every time."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from linglos_deploy import __version__
+from linglos_deploy.artifacts import OnnxArtifact, Step, TorchModel, onnx_signature, tool_versions
+from linglos_deploy.errors import ExportError
+from linglos_deploy.exporters.config import Decomposition, ExportConfig
+from linglos_deploy.exporters.folding import fold_batch_norms
+from linglos_deploy.exporters.graph import remove_dead
+from linglos_deploy.exporters.naming import read_scopes, rename
+from linglos_deploy.exporters.pixels import embed_preprocessing
+from linglos_deploy.exporters.shapes import fix_reshape_targets
+from linglos_deploy.exporters.tracing import AXES, Trace, trace
+from linglos_deploy.files import atomic_file, sha256_bytes
+from linglos_deploy.progress import SILENT, Progress
+from linglos_deploy.reports.codec import to_builtins
+from linglos_deploy.signature import Dim
+
+__all__ = ["Decomposition", "ExportConfig", "export_onnx"]
+
+TOOLS = ("linglos-deploy", "torch", "onnx", "onnxscript", "onnx-ir", "onnxsim")
+METADATA_PREFIX = "linglos."
+
+
+def export_onnx(model: TorchModel, config: ExportConfig, *, out: Path, progress: Progress = SILENT) -> OnnxArtifact:
+    """Export ``model`` to a checked, simplified float32 graph in standard operators.
+
+    Args:
+        model: The model; it is left as it is.
+        config: Opset, dynamic axes, preprocessing, decomposition.
+        out: Where the ONNX file goes; written whole or not at all.
+        progress: Told about each step.
+
+    Returns:
+        The file, with its signature and lineage. Input ``image``: float32 N x 3 x H x W, or uint8 N x H x W x 3 with
+        embedded preprocessing.
+
+    Raises:
+        ExportError: The module cannot be captured, translated or checked.
+        OutputError: The file cannot be written.
+    """
+    with progress.stage("Exporting to ONNX", 4) as advance:
+        module = copy.deepcopy(model.module).eval()
+        fold_batch_norms(module)
+        traced = trace(
+            module,
+            config,
+            image_size=model.preprocess.input_size,
+            size_divisor=model.size_divisor,
+            output_names=model.output_names,
+        )
+        advance()
+        graph = _simplify(traced)
+        advance()
+        if config.embed_preprocessing:
+            embed_preprocessing(graph, model.preprocess)
+        graph = _finish(graph, _metadata(model, config))
+        advance()
+        data = graph.SerializeToString(deterministic=True)
+        with atomic_file(out) as partial:
+            partial.write_bytes(data)
+        advance()
+    digest = sha256_bytes(data)
+    step = Step(
+        stage="export",
+        inputs={"weights": model.digest},
+        config=to_builtins(config),
+        tools=tool_versions(*TOOLS),
+    )
+    return OnnxArtifact(path=out, signature=onnx_signature(graph), digest=digest, lineage=(*model.lineage, step))
+
+
+def _simplify(traced: Trace) -> onnx.ModelProto:
+    """Return the graph with constants folded, readable names, and nothing that tells where it was made."""
+    import onnxsim
+
+    model = traced.model
+    scopes = read_scopes(model)
+    fix_reshape_targets(model)
+    try:
+        model, same = onnxsim.simplify(model)
+    except Exception as error:  # onnxsim raises bare RuntimeError and its binding's own kinds
+        raise ExportError("The graph cannot be simplified.", found=str(error).strip().splitlines()[0]) from error
+    if not same:
+        raise ExportError("Simplifying changed what the graph computes.", next_step="report this with the model")
+    remove_dead(model.graph)
+    rename(model, scopes, kept=traced.parameter_names)
+    _name_dims(model.graph.input[0], _input_shape(model.graph.input[0]))
+    for value, shape in zip(model.graph.output, traced.output_shapes, strict=True):
+        _name_dims(value, shape)
+    return model
+
+
+def _input_shape(value: onnx.ValueInfoProto) -> tuple[Dim, ...]:
+    return tuple(
+        dim.dim_value if dim.HasField("dim_value") else axis
+        for dim, axis in zip(value.type.tensor_type.shape.dim, AXES, strict=True)
+    )
+
+
+def _name_dims(value: onnx.ValueInfoProto, shape: tuple[Dim, ...]) -> None:
+    value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, shape))
+
+
+def _metadata(model: TorchModel, config: ExportConfig) -> dict[str, str]:
+    return {
+        "name": model.name,
+        "preprocessing": _json(model.preprocess),
+        "preprocessing_embedded": str(config.embed_preprocessing).lower(),
+        "labels": _json(model.labels),
+        "weights_digest": model.digest,
+        "synthetic_weights": str(model.synthetic_weights).lower(),
+        "size_divisor": str(model.size_divisor),
+        "decomposition": str(config.decomposition),
+        "tools": _json(tool_versions(*TOOLS)),
+    }
+
+
+def _json(value: Any) -> str:
+    return json.dumps(to_builtins(value), separators=(",", ":"), sort_keys=True)
+
+
+def _finish(model: onnx.ModelProto, metadata: dict[str, str]) -> onnx.ModelProto:
+    """Return the graph with inferred shapes and our metadata, after every check."""
+    _strip(model)
+    model.producer_name, model.producer_version = "linglos-deploy", __version__
+    model.graph.name = metadata["name"]
+    onnx.helper.set_model_props(model, {METADATA_PREFIX + key: value for key, value in metadata.items()})
+    _check_operators(model)
+    try:
+        model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError("The exported graph is not valid ONNX.", found=str(error).strip().splitlines()[0]) from error
+    return model
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Remove stack traces, paths and the exporter's notes: they differ between machines that export the same model."""
+    del model.metadata_props[:], model.graph.metadata_props[:], model.functions[:]
+    model.doc_string = model.graph.doc_string = ""
+    graph = model.graph
+    for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
+
+
+def _check_operators(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        if node.domain not in {"", "ai.onnx"}:
+            raise ExportError(
+                f"Node '{node.name}' is not a standard operator.",
+                found=f"{node.domain}::{node.op_type}",
+                expected="operators of ai.onnx, which every runtime knows",
+            )
+    imports = [entry for entry in model.opset_import if entry.domain in {"", "ai.onnx"}]
+    del model.opset_import[:]
+    model.opset_import.extend(imports[:1])

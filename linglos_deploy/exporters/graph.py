@@ -1,0 +1,135 @@
+"""Questions that every graph pass asks: who makes this tensor, who reads it, is it constant, what shape has it."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from linglos_deploy.errors import ExportError
+from linglos_deploy.signature import Dim
+
+Shape = tuple[Dim | None, ...]
+"""One entry per axis: a size, the name of a dynamic one, or ``None`` where inference found nothing."""
+
+
+def producers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
+    """Return the node that makes each tensor, by tensor name."""
+    return {name: node for node in graph.node for name in node.output if name}
+
+
+def consumers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
+    """Return the nodes that read each tensor, in graph order; a node that reads one twice is listed once."""
+    readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+    for node in graph.node:
+        for name in dict.fromkeys(node.input):
+            if name:
+                readers[name].append(node)
+    return dict(readers)
+
+
+def constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """Return all constant tensors by name: initializers, and the values of Constant nodes that hold a tensor."""
+    found = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+            found[node.output[0]] = node.attribute[0].t
+    return found
+
+
+def constant_array(constants: dict[str, onnx.TensorProto], name: str) -> np.ndarray | None:
+    """Return a constant's values, or ``None`` if ``name`` is not constant."""
+    tensor = constants.get(name)
+    return None if tensor is None else numpy_helper.to_array(tensor)
+
+
+def attribute(node: onnx.NodeProto, name: str) -> onnx.AttributeProto | None:
+    """Return an attribute of a node, or ``None`` if it is left at its default."""
+    return next((found for found in node.attribute if found.name == name), None)
+
+
+def value_shapes(model: onnx.ModelProto) -> dict[str, Shape]:
+    """Return the shape of every tensor that the file, or shape inference, knows one for."""
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    shapes: dict[str, Shape] = {tensor.name: tuple(tensor.dims) for tensor in inferred.initializer}
+    for value in (*inferred.input, *inferred.value_info, *inferred.output):
+        if value.type.tensor_type.HasField("shape"):
+            shapes[value.name] = shape_of(value)
+    return shapes
+
+
+def shape_of(value: onnx.ValueInfoProto) -> Shape:
+    """Return the shape that a value's type states."""
+    return tuple(
+        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
+        for dim in value.type.tensor_type.shape.dim
+    )
+
+
+def value_types(model: onnx.ModelProto) -> dict[str, int]:
+    """Return the element type (``onnx.TensorProto.FLOAT`` ...) of every tensor."""
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    types = {tensor.name: int(tensor.data_type) for tensor in inferred.initializer}
+    for value in (*inferred.input, *inferred.value_info, *inferred.output):
+        types[value.name] = int(value.type.tensor_type.elem_type)
+    return types
+
+
+def topological_order(nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Return ``nodes`` so that each comes after those it reads from, changing their given order as little as possible.
+
+    Raises:
+        ExportError: The nodes form a cycle.
+    """
+    listed = list(nodes)
+    makers = {name: index for index, node in enumerate(listed) for name in node.output if name}
+    waiting: list[set[int]] = [{makers[name] for name in node.input if name in makers} for node in listed]
+    readers: dict[int, list[int]] = defaultdict(list)
+    for index, needs in enumerate(waiting):
+        for maker in needs:
+            readers[maker].append(index)
+    ready = [index for index, needs in enumerate(waiting) if not needs]
+    heapq.heapify(ready)
+    order = []
+    while ready:
+        index = heapq.heappop(ready)
+        order.append(listed[index])
+        for reader in readers[index]:
+            waiting[reader].discard(index)
+            if not waiting[reader]:
+                heapq.heappush(ready, reader)
+    if len(order) != len(listed):
+        stuck = next(node for node, needs in zip(listed, waiting, strict=True) if needs)
+        raise ExportError(f"Node '{stuck.name}' is part of a cycle.", expected="a graph without cycles")
+    return order
+
+
+def remove_dead(graph: onnx.GraphProto) -> bool:
+    """Remove nodes and initializers whose results nobody reads; return whether anything went."""
+    needed = {value.name for value in graph.output}
+    kept: list[onnx.NodeProto] = []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(name for name in node.input if name)
+    weights = [tensor for tensor in graph.initializer if tensor.name in needed]
+    changed = len(kept) != len(graph.node) or len(weights) != len(graph.initializer)
+    if changed:
+        replace_field(graph.node, reversed(kept))
+        replace_field(graph.initializer, weights)
+    return changed
+
+
+def replace_field(field: object, messages: Iterable[object]) -> None:
+    """Replace the contents of a repeated protobuf field; the messages may come from the field itself."""
+    copies = []
+    for message in messages:
+        copy = type(message)()
+        copy.CopyFrom(message)  # type: ignore[attr-defined]
+        copies.append(copy)
+    del field[:]  # type: ignore[attr-defined]
+    field.extend(copies)  # type: ignore[attr-defined]
