@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
-from linglos_deploy.models.variants import LinGloConfig
+from linglos_deploy.models.variants import LinGloConfig, Task, head_count
 
-HEAD_DIM = 32
 MLP_RATIO = 3
 EXPANSION = 4
 
@@ -22,14 +22,14 @@ class LinGlo(nn.Module):
     """A LinGlo classifier or multi-scale backbone.
 
     Input: ``image``, float32 N x 3 x H x W, H and W multiples of 32.
-    Output: ``logits``, N x classes; or, with ``task="features"``, one N x dims[i] x H/s x W/s map per stride s in
+    Output: ``logits``, N x classes; or, with ``task=Task.FEATURES``, one N x dims[i] x H/s x W/s map per stride s in
     4, 8, 16, 32.
     """
 
-    def __init__(self, config: LinGloConfig, *, task: str = "classify") -> None:
+    def __init__(self, config: LinGloConfig, *, task: Task = Task.CLASSIFY) -> None:
         super().__init__()
         self.config = config
-        self.task = task
+        self.task = Task(task)
         dims = config.dims
         self.stem = nn.Sequential(
             ConvNorm(3, dims[0] // 2, 3, stride=2),
@@ -42,7 +42,7 @@ class LinGlo(nn.Module):
             nn.Sequential(*(layer for _ in range(depth) for layer in (InvertedResidual(dim, dim), AttentionLayer(dim))))
             for dim, depth in zip(dims, config.depths, strict=True)
         )
-        if task == "classify":
+        if self.task is Task.CLASSIFY:
             self.norm = nn.LayerNorm(dims[-1])
             self.head = nn.Linear(dims[-1], config.num_classes)
 
@@ -53,10 +53,16 @@ class LinGlo(nn.Module):
         for index, stage in enumerate(self.stages):
             x = stage(self.downsamples[index - 1](x) if index else x)
             features.append(x)
-        if self.task == "features":
+        if self.task is Task.FEATURES:
             return tuple(features)
         logits: Tensor = self.head(self.norm(x.mean(dim=(2, 3))))
         return logits
+
+
+def unloaded_linglo(config: LinGloConfig, *, task: Task = Task.CLASSIFY) -> LinGlo:
+    """Return a LinGlo on the meta device: names and shapes, no memory, no time spent on initial weights."""
+    with torch.device("meta"):
+        return LinGlo(config, task=task)
 
 
 class ConvNorm(nn.Sequential):
@@ -133,7 +139,7 @@ class AttentionLayer(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.norm1 = ChannelLayerNorm(dim)
-        self.attention = KeyOnlyAttention(dim, max(1, dim // HEAD_DIM))
+        self.attention = KeyOnlyAttention(dim, head_count(dim))
         self.norm2 = ChannelLayerNorm(dim)
         self.mlp = Mlp(dim)
 

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
+from enum import StrEnum
 
 from linglos_deploy.errors import UsageError
+
+HEAD_DIM = 32
+STRIDES = (4, 8, 16, 32)
+"""Strides of the four stages; the image must be a multiple of the largest."""
+
+
+class Task(StrEnum):
+    """What a model is exported as."""
+
+    CLASSIFY = "classify"
+    FEATURES = "features"
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,10 +25,10 @@ class LinGloConfig:
     """Sizes of a LinGlo model.
 
     Attributes:
-        dims: Channels of the four stages, each a multiple of 16; the head count of a stage is channels / 32.
+        dims: Channels of the four stages, each of which its heads must divide; the first one is even.
         depths: Pairs of a convolution and an attention layer, per stage.
         num_classes: Outputs of the classifier.
-        image_size: Height and width that the model was trained at, in pixels.
+        image_size: Side of the square images it takes unless told otherwise, in pixels.
     """
 
     dims: tuple[int, int, int, int]
@@ -28,6 +41,19 @@ class LinGloConfig:
         object.__setattr__(self, "depths", tuple(self.depths))
         if len(self.dims) != 4 or len(self.depths) != 4 or min(self.dims + self.depths) < 1:
             raise UsageError("A LinGlo has four stages.", found=f"dims {self.dims}, depths {self.depths}")
+        if self.dims[0] % 2 or any(dim % head_count(dim) for dim in self.dims):
+            raise UsageError(
+                "The channels of a stage cannot be shared out among its heads.",
+                found=f"dims {self.dims}",
+                expected=f"an even first stage; multiples of {HEAD_DIM} always fit",
+            )
+        if self.num_classes < 1:
+            raise UsageError("A classifier needs classes.", found=f"num_classes {self.num_classes}")
+
+
+def head_count(dim: int) -> int:
+    """Return the number of attention heads at ``dim`` channels: one per 32, at least one."""
+    return max(1, dim // HEAD_DIM)
 
 
 VARIANTS = {
@@ -36,3 +62,28 @@ VARIANTS = {
     "m": LinGloConfig(dims=(48, 96, 192, 384), depths=(2, 2, 6, 2)),
     "b": LinGloConfig(dims=(64, 128, 256, 512), depths=(2, 3, 9, 3)),
 }
+
+OTHER_NAMES = {"nano": "t", "tiny": "t", "small": "s", "medium": "m", "base": "b", "large": "b"}
+
+
+def variant_config(name: str) -> LinGloConfig:
+    """Return the sizes of a variant.
+
+    Raises:
+        UsageError: There is no such variant; the message offers the nearest one.
+    """
+    if name in VARIANTS:
+        return VARIANTS[name]
+    raise UsageError(
+        f"There is no variant '{name}'.",
+        expected=", ".join(VARIANTS),
+        next_step=f"did you mean '--variant {_nearest_name(name)}'?",
+    )
+
+
+def _nearest_name(name: str) -> str:
+    plain = name.lower().removeprefix("linglo").strip("s_-. ") or name.lower()[-1:]
+    if plain in VARIANTS:
+        return plain
+    close = difflib.get_close_matches(plain, OTHER_NAMES, n=1, cutoff=0.4)
+    return OTHER_NAMES[close[0]] if close else "s"
