@@ -30,8 +30,8 @@ class OnnxRuntime:
 
     Args:
         threads: Threads of one operator, 0 for one per physical core.
-        int8: Whether INT8 kernels that may overflow are used (``FAST``) or replaced by exact ones (``EXACT``).
-            It makes no difference on a CPU with VNNI or AMX, nor on Arm.
+        int8: ``EXACT`` computes Q/DQ graphs in floating point from the quantized values, so that the answer is the
+            graph's on every machine. ``FAST`` uses this CPU's INT8 kernels; without VNNI or AMX they overflow.
         reuse_outputs: Whether outputs are written to the same memory at every run of the same input shapes. Large
             outputs cost several times less so, and are overwritten by the next run.
         optimize: Whether the graph may be fused and simplified while it is loaded. Without it each node of the file
@@ -84,9 +84,9 @@ class OnnxRuntime:
         cpu = this_cpu()
         devices = [kind for kind, provider in _PROVIDERS.items() if provider in providers]
         exactness = (
-            "its fast INT8 kernels overflow on this CPU, so INT8 runs in the exact mode"
+            "its fast INT8 kernels overflow on this CPU, so INT8 is computed in floating point unless asked otherwise"
             if cpu.int8_saturates
-            else "INT8 is exact on this CPU"
+            else "its INT8 kernels do not overflow on this CPU"
         )
         return Probe(
             name=self.name,
@@ -128,7 +128,9 @@ class OnnxRuntime:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         if self.int8 is Int8Mode.EXACT:
-            # Weights become uint8, whose kernels sum in 32 bits; see docs/decisions/int8-on-cpus.md.
+            # The first keeps Q/DQ pairs as they stand; the second is for graphs that hold integer operators already,
+            # whose weights become uint8 so that sums do not saturate. See docs/decisions/int8-on-cpus.md.
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
             options.add_session_config_entry("session.x64quantprecision", "1")
         if not self.optimize:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
