@@ -1,0 +1,91 @@
+"""Options from a TOML file and back: ``--config``, ``--save-config`` and ``[tool.linglos-deploy]`` in pyproject.toml.
+
+A file has one table a command, keys named like the long options without their dashes:
+
+    [export]
+    variant = "s"
+    int8 = true
+    max-accuracy-drop = 0.5
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Collection, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from linglos_deploy.errors import UsageError
+from linglos_deploy.files import atomic_file
+
+PYPROJECT = Path("pyproject.toml")
+PYPROJECT_TABLE = "linglos-deploy"
+
+
+def read_options(file: Path | None, command: str, known: Collection[str]) -> dict[str, Any]:
+    """Return the options of ``command`` by parameter name.
+
+    Args:
+        file: The TOML file; ``None`` reads ``[tool.linglos-deploy]`` of ``pyproject.toml`` in this directory, if any.
+        command: Name of the command, the table to read.
+        known: The command's parameter names.
+
+    Raises:
+        UsageError: The file is missing or not TOML, or a key is not an option of the command.
+    """
+    if file is None:
+        if not PYPROJECT.is_file():
+            return {}
+        tables = _parse(PYPROJECT).get("tool", {}).get(PYPROJECT_TABLE, {})
+        source = f"{PYPROJECT} [tool.{PYPROJECT_TABLE}.{command}]"
+    else:
+        tables = _parse(file)
+        source = f"{file} [{command}]"
+    table = tables.get(command, {})
+    if not isinstance(table, dict):
+        raise UsageError(f"'{source}' must be a table.", found=repr(table))
+    options = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            raise UsageError(
+                f"'{key}' in {source} is not an option of '{command}'.",
+                expected=", ".join(sorted(name.replace("_", "-") for name in known)),
+                next_step=f"did you mean '{close[0].replace('_', '-')}'?" if close else "remove the line",
+            )
+        options[name] = value
+    return options
+
+
+def write_options(options: Mapping[str, Any], command: str, file: Path) -> None:
+    """Write resolved options so that ``--config`` reads them back; options without a value are left out."""
+    import tomli_w
+
+    table = {name.replace("_", "-"): _plain(value) for name, value in options.items() if value is not None}
+    with atomic_file(file) as partial:
+        partial.write_text(tomli_w.dumps({command: table}), encoding="utf-8")
+
+
+def _parse(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(
+            f"'{file}' cannot be read as configuration.",
+            found=str(error),
+            expected="a TOML file with one table a command, such as [export]",
+            next_step="write one with --save-config",
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value

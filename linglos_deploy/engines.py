@@ -1,0 +1,180 @@
+"""Which engines a bundle gets: what was asked for, what this machine can compile, and what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact
+from linglos_deploy.backends import registry
+from linglos_deploy.backends.base import BuildSpec, Compiler, Probe, ShapeRange
+from linglos_deploy.backends.trt.profiles import Range, make_profile
+from linglos_deploy.errors import MissingDependencyError, UsageError
+from linglos_deploy.progress import SILENT, Progress
+from linglos_deploy.reports.export import EngineOutcome
+from linglos_deploy.signature import ModelSignature
+
+
+class EngineChoice(StrEnum):
+    """Which engine is asked for. ``AUTO`` takes every one that this machine can compile."""
+
+    AUTO = "auto"
+    NONE = "none"
+    TENSORRT = "tensorrt"
+    TENSORRT_RTX = "tensorrt-rtx"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How engines are built, before the graph is known.
+
+    Attributes:
+        batch_profiles: One optimization profile each: smallest, best and largest batch.
+        size_profile: Smallest, best and largest height and width, for graphs with dynamic resolution; ``None`` serves
+            the nominal size and anything from half to twice of it.
+        workspace_bytes: Limit of the scratch memory; ``None`` for the builder's default.
+        optimization_level: 0 to 5; ``None`` for the builder's default.
+        compute_capabilities: Targets of an ahead-of-time build; empty for the builder's default.
+    """
+
+    batch_profiles: tuple[Range, ...] = ((1, 1, 8),)
+    size_profile: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None = None
+    workspace_bytes: int | None = None
+    optimization_level: int | None = None
+    compute_capabilities: tuple[str, ...] = ()
+
+    def spec(self, signature: ModelSignature, *, nominal_size: tuple[int, int], divisor: int) -> BuildSpec:
+        """Return the build specification for one graph.
+
+        Args:
+            signature: Of the graph.
+            nominal_size: Height and width that the model was made for.
+            divisor: Heights and widths are multiples of this.
+
+        Raises:
+            UsageError: A profile does not fit the graph.
+        """
+        return BuildSpec(
+            profiles=self._profiles(signature, nominal_size, divisor),
+            workspace_bytes=self.workspace_bytes,
+            optimization_level=self.optimization_level,
+            compute_capabilities=self.compute_capabilities,
+        )
+
+    def _profiles(
+        self, signature: ModelSignature, nominal_size: tuple[int, int], divisor: int
+    ) -> tuple[Mapping[str, ShapeRange], ...]:
+        dynamic = {dim for tensor in signature.inputs for dim in tensor.shape if isinstance(dim, str)}
+        if not dynamic:
+            return ()
+        smallest, best, largest = self.size_profile or _around(nominal_size, divisor)
+        sizes: dict[str, Range] = {
+            "height": (smallest[0], best[0], largest[0]),
+            "width": (smallest[1], best[1], largest[1]),
+        }
+        batches: Sequence[Range] = self.batch_profiles if "batch" in dynamic else ((1, 1, 1),)
+        return tuple(
+            make_profile(signature, {name: span for name, span in {**sizes, "batch": batch}.items() if name in dynamic})
+            for batch in batches
+        )
+
+
+def parse_batch_profile(text: str) -> Range:
+    """Parse ``8`` (that batch only) or ``1,8,32`` (smallest, best and largest).
+
+    Raises:
+        UsageError: The text is something else.
+    """
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) == 1:
+        numbers *= 3
+    if len(numbers) != 3 or numbers[0] < 1 or numbers != sorted(numbers):
+        raise UsageError(
+            "A profile is a batch size, or the smallest, best and largest one.", found=text, expected="such as 1,8,32"
+        )
+    return numbers[0], numbers[1], numbers[2]
+
+
+def choose_compilers(choice: EngineChoice) -> tuple[dict[str, Compiler], tuple[Probe, ...]]:
+    """Decide which compilers to use, before any work is spent.
+
+    Returns:
+        The compilers by name, and the probes of those that ``AUTO`` had to pass over.
+
+    Raises:
+        MissingDependencyError: The compiler that was asked for by name cannot be used here.
+    """
+    if choice is EngineChoice.NONE:
+        return {}, ()
+    if choice is EngineChoice.AUTO:
+        probes = [registry.probe(name) for name in (EngineChoice.TENSORRT_RTX, EngineChoice.TENSORRT)]
+        usable = {probe.name: registry.compiler(probe.name) for probe in probes if probe.compiles}
+        return usable, tuple(probe for probe in probes if not probe.compiles)
+    probe = registry.probe(choice)
+    if not probe.compiles:
+        raise MissingDependencyError(
+            f"No {choice} engine can be built here.",
+            found=probe.detail,
+            expected="the package, and a GPU where the builder needs one",
+            next_step=probe.how_to_get or "build on the machine that will run it, or --engine tensorrt-rtx",
+        )
+    return {choice: registry.compiler(choice)}, ()
+
+
+def build_engine(
+    compiler: Compiler, model: OnnxArtifact, spec: BuildSpec, *, folder: Path, progress: Progress = SILENT
+) -> tuple[EngineArtifact, EngineOutcome]:
+    """Compile ``model`` into ``folder`` under a name that says what it is and where it runs.
+
+    Raises:
+        BuildError: The graph cannot be compiled.
+        MissingDependencyError: Something the build needs is missing.
+    """
+    started = time.monotonic()
+    draft = folder / f"{model.path.stem}.{compiler.name}.engine"
+    engine = compiler.compile(model, spec, out=draft, progress=progress)
+    seconds = time.monotonic() - started
+    engine = _rename(engine, f"{model.path.stem}.{engine_tag(engine)}")
+    capability = engine.requirements.get("compute_capability", "this GPU")
+    outcome = EngineOutcome(
+        backend=engine.backend,
+        file=engine.path.name,
+        source=model.path.name,
+        seconds=seconds,
+        bytes=engine.path.stat().st_size,
+        detail=f"{engine.backend} {engine.requirements.get('version', '')}, compute capability {capability}",
+    )
+    return engine, outcome
+
+
+def engine_tag(engine: EngineArtifact) -> str:
+    """Return the part of an engine's file name that says who can load it, such as ``tensorrt-rtx1.7.1-sm86+``."""
+    capability = engine.requirements.get("compute_capability", "")
+    targets = capability.replace(" or later", "+").replace(", ", "_").replace(".", "")
+    return f"{engine.backend}{engine.requirements.get('version', '')}-sm{targets}"
+
+
+def not_built(probe: Probe, source: str) -> EngineOutcome:
+    """Say why ``AUTO`` passed a compiler over."""
+    how = f"; {probe.how_to_get}" if probe.how_to_get else ""
+    return EngineOutcome(
+        backend=probe.name, file=None, source=source, seconds=0.0, bytes=0, detail=f"{probe.detail}{how}"
+    )
+
+
+def _rename(engine: EngineArtifact, stem: str) -> EngineArtifact:
+    for file in engine.path.parent.glob(f"{engine.path.stem}.*"):
+        file.rename(file.with_name(stem + file.suffix))
+    return replace(engine, path=engine.path.with_name(f"{stem}.engine"))
+
+
+def _around(nominal: tuple[int, int], divisor: int) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    height, width = nominal
+    half = tuple(max(divisor, side // 2 // divisor * divisor) for side in nominal)
+    return (half[0], half[1]), nominal, (2 * height, 2 * width)

@@ -1,0 +1,93 @@
+"""Option types that several commands share, and what turns their text into values. Imports only Typer."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from linglos_deploy.errors import UsageError
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr; warnings and errors stay.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="Read options from this TOML file; without it, from [tool.linglos-deploy] in ./pyproject.toml.",
+        metavar="FILE",
+    ),
+]
+SaveConfig = Annotated[
+    Path | None, typer.Option("--save-config", help="Write the resolved options to this TOML file.", metavar="FILE")
+]
+Threads = Annotated[int, typer.Option("--threads", help="Threads of a run; 0 leaves the choice to the backend.", min=0)]
+DeviceName = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or N.")]
+Html = Annotated[Path | None, typer.Option("--html", help="Write the report as one HTML file.", metavar="FILE")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is already there.")]
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Parse ``--imgsz``: one number for a square, ``HEIGHTxWIDTH`` or ``HEIGHT,WIDTH``.
+
+    Raises:
+        UsageError: The text is none of these.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)(?:[x,](\d+))?", text.strip().lower())
+    if match is None:
+        raise UsageError(
+            f"'{text}' is not an image size.", expected="pixels such as 224, or 160x224 (height x width)"
+        )
+    height = int(match.group(1))
+    return height, int(match.group(2) or height)
+
+
+def parse_numbers(text: str, *, option: str) -> tuple[int, ...]:
+    """Parse a comma-separated list of positive whole numbers.
+
+    Raises:
+        UsageError: The text is something else.
+    """
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < 1:
+        raise UsageError(f"{option} takes positive whole numbers.", found=text, expected="such as 1 or 1,8,32")
+    return numbers
+
+
+def parse_bytes(text: str | None, *, option: str) -> int | None:
+    """Parse a memory size: a number of GiB, or a number with K, M or G behind it.
+
+    Raises:
+        UsageError: The text is something else.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)i?B?", text.strip(), re.IGNORECASE)
+    if match is None or float(match.group(1)) <= 0:
+        raise UsageError(f"{option} takes a memory size.", found=text, expected="such as 4 (GiB), 512M or 2G")
+    unit = {"K": 10, "M": 20, "G": 30, "": 30}[match.group(2).upper()]
+    return int(float(match.group(1)) * (1 << unit))
+
+
+def parse_capabilities(text: str | None) -> tuple[str, ...]:
+    """Parse ``--sm``: ``86,89,120`` or ``8.6,8.9,12.0`` to ``("8.6", "8.9", "12.0")``.
+
+    Raises:
+        UsageError: The text is something else.
+    """
+    if text is None:
+        return ()
+    found = []
+    for part in text.split(","):
+        match = re.fullmatch(r"([1-9]\d?)\.?(\d)", part.strip())
+        if match is None:
+            raise UsageError("--sm takes compute capabilities.", found=text, expected="such as 86,89,120")
+        found.append(f"{match.group(1)}.{match.group(2)}")
+    return tuple(found)

@@ -1,0 +1,99 @@
+"""What an export did: the values behind the last screen of ``linglos-deploy export`` and its report files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from linglos_deploy.reports.parity import ParityReport
+from linglos_deploy.reports.profile import ProfileReport
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Top-1 accuracy of one model on labelled images.
+
+    Attributes:
+        model: ``PyTorch`` or the graph's file name.
+        precision: Its precision.
+        correct: Images whose largest logit is at their label.
+        count: Images looked at.
+    """
+
+    model: str
+    precision: str
+    correct: int
+    count: int
+
+    @property
+    def top1(self) -> float:
+        """Share of correct images in percent."""
+        return 100.0 * self.correct / self.count
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyVerdict:
+    """Whether the deployed graphs keep the accuracy of the PyTorch model.
+
+    Attributes:
+        rows: The PyTorch model first, then every graph.
+        max_drop: Largest accepted loss of top-1, in percentage points; ``None`` if nothing was requested.
+        worst_drop: Largest loss found, in percentage points.
+        passed: Whether the loss is accepted.
+    """
+
+    rows: tuple[Accuracy, ...]
+    max_drop: float | None
+    worst_drop: float
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOutcome:
+    """What came of one requested engine.
+
+    Attributes:
+        backend: The compiler.
+        file: The engine's path in the bundle, ``None`` if there is none.
+        source: The graph that it was compiled from.
+        seconds: Time of the build.
+        bytes: Size of the engine.
+        detail: What was built and for what, or why nothing was.
+    """
+
+    backend: str
+    file: str | None
+    source: str
+    seconds: float
+    bytes: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """The result of an export.
+
+    Attributes:
+        name: Short name of the model.
+        bundle: Where the bundle lies.
+        parameters: Number of weights of the PyTorch model.
+        precision: What was asked for.
+        graphs: Size in bytes of every graph, by file name.
+        warnings: What the user should know before shipping.
+        accuracy: Top-1 on labelled images, if there were any.
+        parity: One report per graph, against PyTorch.
+        engines: What was built and what could not be.
+        profile: Latency, if it was measured.
+        passed: Whether every requested check passed.
+    """
+
+    name: str
+    bundle: str
+    parameters: int
+    precision: str
+    graphs: dict[str, int]
+    warnings: tuple[str, ...]
+    accuracy: AccuracyVerdict | None
+    parity: tuple[ParityReport, ...]
+    engines: tuple[EngineOutcome, ...]
+    profile: ProfileReport | None
+    passed: bool
