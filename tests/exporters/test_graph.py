@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from linglos_deploy.errors import ExportError
+from linglos_deploy.exporters import graph as g
+from linglos_deploy.exporters.shapes import fix_reshape_targets
+
+
+def _model() -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("Mul", ["x", "w"], ["a"], name="mul"),
+        helper.make_node("Add", ["a", "a"], ["b"], name="add"),
+        helper.make_node("Relu", ["a"], ["unused"], name="dead"),
+    ]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [value("x", TensorProto.FLOAT, ["batch", 2])],
+        [value("b", TensorProto.FLOAT, ["batch", 2])],
+        [
+            numpy_helper.from_array(np.ones(2, np.float32), "w"),
+            numpy_helper.from_array(np.ones(2, np.float32), "nobody"),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+
+
+def test_producers_and_consumers_name_the_nodes_at_both_ends():
+    graph = _model().graph
+    assert g.producers(graph)["a"].name == "mul"
+    assert [node.name for node in g.consumers(graph)["a"]] == ["add", "dead"]
+
+
+def test_constants_include_constant_nodes():
+    model = _model()
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.float32(3))))
+    found = g.constants(model.graph)
+    assert g.constant_array(found, "c") == 3
+    assert g.constant_array(found, "x") is None
+
+
+def test_shapes_keep_symbolic_names():
+    shapes = g.value_shapes(_model())
+    assert shapes["a"] == ("batch", 2)
+    assert shapes["w"] == (2,)
+    assert g.value_types(_model())["a"] == TensorProto.FLOAT
+
+
+def test_dead_nodes_and_weights_go():
+    model = _model()
+    assert g.remove_dead(model.graph)
+    assert [node.name for node in model.graph.node] == ["mul", "add"]
+    assert [tensor.name for tensor in model.graph.initializer] == ["w"]
+    assert not g.remove_dead(model.graph)
+
+
+def test_order_puts_makers_before_readers_and_moves_nothing_else():
+    nodes = list(_model().graph.node)
+    assert [node.name for node in g.topological_order(reversed(nodes))] == ["mul", "dead", "add"]
+    assert [node.name for node in g.topological_order(nodes)] == ["mul", "add", "dead"]
+
+
+def test_a_cycle_is_named():
+    nodes = [helper.make_node("Relu", ["b"], ["a"], name="one"), helper.make_node("Relu", ["a"], ["b"], name="two")]
+    with pytest.raises(ExportError, match="'one' is part of a cycle"):
+        g.topological_order(nodes)
+
+
+def test_attributes_are_found_by_name():
+    node = helper.make_node("Gemm", ["a", "b"], ["c"], alpha=0.5)
+    assert g.attribute(node, "alpha").f == 0.5
+    assert g.attribute(node, "beta") is None
+
+
+def _reshape_model(before: list, after: list) -> onnx.ModelProto:
+    value = helper.make_tensor_value_info
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Identity", ["s"], ["target"]),
+        helper.make_node("Reshape", ["x", "target"], ["y"], allowzero=1),
+    ]
+    graph = helper.make_graph(
+        nodes, "g", [value("x", TensorProto.FLOAT, before)], [value("y", TensorProto.FLOAT, after)]
+    )
+    return helper.make_model(graph)
+
+
+def test_a_reshape_with_one_open_size_gets_a_constant_target():
+    model = _reshape_model(["batch", 8, "h", "w"], ["batch", 8, "h*w"])
+    assert fix_reshape_targets(model)
+    assert [node.op_type for node in model.graph.node] == ["Reshape"]
+    assert numpy_helper.to_array(model.graph.initializer[0]).tolist() == [0, 8, -1]
+    assert not model.graph.node[0].attribute
+
+
+def test_a_reshape_with_two_open_sizes_is_left_alone():
+    model = _reshape_model(["n", "c"], ["c", "n"])
+    assert not fix_reshape_targets(model)
+    assert len(model.graph.node) == 3
