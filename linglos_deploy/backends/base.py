@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 from linglos_deploy.artifacts import Artifact, EngineArtifact, OnnxArtifact
 from linglos_deploy.errors import UsageError
 from linglos_deploy.progress import SILENT, Progress
+from linglos_deploy.reports.profile import OperatorTime
 from linglos_deploy.signature import Batch, ModelSignature
 
 
@@ -85,6 +86,25 @@ class Runtime(Protocol):
             ArtifactError: The artifact is damaged or not of a kind that this backend runs.
             MissingDependencyError: The device or the backend's package is missing.
         """
+        ...
+
+
+@runtime_checkable
+class Noted(Protocol):
+    """A runner that has something to say about its answers."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences that a user of the answers should not miss, such as what happens to INT8 on this CPU."""
+        ...
+
+
+@runtime_checkable
+class OperatorTimer(Protocol):
+    """A runtime that can say where the time of a run goes."""
+
+    def operator_times(self, artifact: Artifact, batch: Batch, *, runs: int) -> tuple[OperatorTime, ...]:
+        """Run a batch ``runs`` times with the backend's own profiler on the CPU; return mean times, largest first."""
         ...
 
 

@@ -6,18 +6,29 @@ import importlib.util
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from linglos_deploy.artifacts import Artifact, OnnxArtifact
 from linglos_deploy.backends.base import CPU, Device, Probe, Runner
 from linglos_deploy.backends.cpu import Int8Mode, this_cpu
+from linglos_deploy.backends.operators import mean_times, read_onnxruntime_trace
 from linglos_deploy.errors import ArtifactError, MissingDependencyError, RunError, UsageError
+from linglos_deploy.reports.profile import OperatorTime
 from linglos_deploy.signature import Batch, ModelSignature
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Int8Mode", "OnnxRuntime"]
+__all__ = ["EXACT_SESSION_OPTIONS", "Int8Mode", "OnnxRuntime"]
+
+EXACT_SESSION_OPTIONS = {"session.disable_quant_qdq": "1", "session.x64quantprecision": "1"}
+"""What :attr:`Int8Mode.EXACT` sets, for loaders in other languages too.
+
+The first keeps Q/DQ pairs as they stand, between floating-point operators. The second is for graphs that hold integer
+operators already: their weights become uint8, so that sums do not saturate. See docs/decisions/int8-on-cpus.md.
+"""
 
 _ONLY_FATAL = 4  # every error also comes as an exception; the log would only repeat it
 _KEPT_BUFFER_SETS = 2  # the full batch and the last, shorter one
@@ -103,6 +114,20 @@ class OnnxRuntime:
             },
         )
 
+    def operator_times(self, artifact: Artifact, batch: Batch, *, runs: int) -> tuple[OperatorTime, ...]:
+        """Return times per operator type; see :class:`~linglos_deploy.backends.base.OperatorTimer`."""
+        if not isinstance(artifact, OnnxArtifact):
+            return ()
+        ort = _import_onnxruntime()
+        options = self._options(ort)
+        options.enable_profiling = True
+        with TemporaryDirectory() as folder, _vendor_errors(f"'{artifact.path}' cannot be profiled.", RunError):
+            options.profile_file_prefix = f"{folder}/trace"
+            session = ort.InferenceSession(str(artifact.path), options, providers=[_PROVIDERS["cpu"]])
+            for _ in range(runs + 1):  # the first one allocates
+                session.run(None, dict(batch))
+            return mean_times(list(read_onnxruntime_trace(Path(session.end_profiling())))[1:])
+
     def _session(self, artifact: OnnxArtifact, device: Device) -> Any:
         ort = _import_onnxruntime()
         wanted = _PROVIDERS.get(device.kind)
@@ -128,10 +153,8 @@ class OnnxRuntime:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         if self.int8 is Int8Mode.EXACT:
-            # The first keeps Q/DQ pairs as they stand; the second is for graphs that hold integer operators already,
-            # whose weights become uint8 so that sums do not saturate. See docs/decisions/int8-on-cpus.md.
-            options.add_session_config_entry("session.disable_quant_qdq", "1")
-            options.add_session_config_entry("session.x64quantprecision", "1")
+            for key, value in EXACT_SESSION_OPTIONS.items():
+                options.add_session_config_entry(key, value)
         if not self.optimize:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         return options

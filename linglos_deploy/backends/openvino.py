@@ -11,18 +11,29 @@ import importlib.metadata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from linglos_deploy.artifacts import Artifact, EngineArtifact, OnnxArtifact, Step, tool_versions
 from linglos_deploy.backends.base import CPU, BuildSpec, Device, Probe, Runner
-from linglos_deploy.backends.cpu import CpuFeatures, this_cpu
+from linglos_deploy.backends.cpu import CpuFeatures, Int8Mode, this_cpu
+from linglos_deploy.backends.machine import platform_name
+from linglos_deploy.backends.operators import mean_times
+from linglos_deploy.backends.trt.sidecar import (
+    SCHEMA,
+    EngineRecord,
+    PrecisionProof,
+    Target,
+    sidecar_path,
+    to_artifact,
+)
 from linglos_deploy.errors import ArtifactError, BuildError, MissingDependencyError, RunError, UsageError
 from linglos_deploy.files import atomic_file, sha256_file
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.reports.codec import to_builtins, write_json
+from linglos_deploy.reports.profile import OperatorTime
 from linglos_deploy.signature import Batch, ModelSignature
 
 NAME = "openvino"
@@ -31,15 +42,6 @@ OVERFLOW_WARNING = (
     "This CPU has no VNNI: OpenVINO's INT8 kernels overflow silently here and the answers may be far off. "
     "Use the exact mode (the default), or 7-bit weights."
 )
-
-
-class Int8Mode(StrEnum):
-    """What to do with the INT8 parts of a graph on a CPU whose INT8 kernels overflow silently."""
-
-    EXACT = "exact"
-    """Compute them in float32 from the quantized values: the answer of the graph, without its speed."""
-    FAST = "fast"
-    """Use the INT8 kernels anyway, with a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,19 +130,24 @@ class OpenVino:
             advance()
         tools = tool_versions("openvino")
         config = {"profiles": to_builtins(spec.profiles), "int8": self.int8.value, "quantized": _quantized(graph)}
-        engine = EngineArtifact(
-            path=out,
-            signature=model.signature,
-            digest=sha256_file(out),
+        record = EngineRecord(
+            schema=SCHEMA,
             backend=NAME,
-            requirements={
-                "version": tools["openvino"],
-                "instructions": " ".join(self.cpu.instructions),
-            },
+            version=tools["openvino"],
+            digest=sha256_file(out),
+            bytes=out.stat().st_size,
+            onnx_digest=model.digest,
+            target=Target(platform=platform_name()),
+            spec=spec,
+            flags=(),
+            strongly_typed=True,
+            host_code=False,
+            precision=PrecisionProof(inspected=False, detail="not inspected"),
+            signature=model.signature,
             lineage=(*model.lineage, Step("build", {"model": model.digest}, config, tools)),
         )
-        write_json(replace(engine, path=Path(out.name)), out.with_suffix(".json"))
-        return engine
+        write_json(record, sidecar_path(out))
+        return to_artifact(record, out)
 
     def probe(self) -> Probe:
         """Say whether OpenVINO is installed and what its INT8 kernels do on this CPU, without importing it."""
@@ -170,6 +177,16 @@ class OpenVino:
             },
         )
 
+    def operator_times(self, artifact: Artifact, batch: Batch, *, runs: int) -> tuple[OperatorTime, ...]:
+        """Return OpenVINO's own counters per layer type; fused operators count as the layer that does their work."""
+        if not isinstance(artifact, OnnxArtifact):
+            return ()
+        core = _core()
+        properties = {**self._properties(), "PERF_COUNT": True}
+        request = _compile(core, _read(core, artifact), properties, path=artifact.path).create_infer_request()
+        request.infer(dict(batch), share_inputs=True)
+        return mean_times(_node_times(request, batch) for _ in range(runs))
+
     def _properties(self) -> dict[str, Any]:
         properties: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -197,6 +214,13 @@ class _OpenVinoRunner:
         except RuntimeError as error:
             raise RunError("OpenVINO failed while running the model.", found=_reason(error)) from error
         return {name: outputs[name] for name in self.signature.output_names}
+
+
+def _node_times(request: Any, batch: Batch) -> Iterator[tuple[str, float]]:
+    request.infer(dict(batch), share_inputs=True)
+    for node in request.profiling_info:
+        if node.status == type(node.status).EXECUTED:
+            yield node.node_type, node.real_time / timedelta(milliseconds=1)
 
 
 def _core() -> Any:

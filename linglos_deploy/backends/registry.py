@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.metadata
+from collections.abc import Callable
 from typing import Any
 
 from linglos_deploy.backends.base import Compiler, Probe, Probeable, Runtime
@@ -29,12 +30,11 @@ def available() -> dict[str, str]:
     return {**added, **BUILTIN}
 
 
-def create(name: str, **options: Any) -> Any:
-    """Create a backend.
+def factory(name: str) -> Callable[..., Any]:
+    """Return what creates a backend; its parameters are the backend's options.
 
     Raises:
         UsageError: No backend has that name.
-        MissingDependencyError: Its package is missing (raised by some factories, by others on first use).
     """
     known = available()
     if name not in known:
@@ -44,8 +44,19 @@ def create(name: str, **options: Any) -> Any:
             expected=", ".join(known),
             next_step=f"did you mean '{close[0]}'?" if close else "see 'linglos-deploy doctor'",
         )
-    module, _, factory = known[name].partition(":")
-    return getattr(importlib.import_module(module), factory)(**options)
+    module, _, attribute = known[name].partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def create(name: str, **options: Any) -> Any:
+    """Create a backend.
+
+    Raises:
+        UsageError: No backend has that name.
+        MissingDependencyError: Its package is missing (raised by some factories, by others on first use).
+    """
+    return factory(name)(**options)
 
 
 def runtime(name: str, **options: Any) -> Runtime:

@@ -1,1 +1,1 @@
-"""How fast is it? Measurement plans, isolated workers, statistics."""
+"""Measurement plans, isolated workers, statistics: how fast a model is, told so that it can be believed."""

@@ -1,0 +1,176 @@
+"""One candidate in a process of its own: ``python -m linglos_deploy.profiling.worker``, JSON lines on stdin and stdout.
+
+Two sessions in one process disturb each other: idle worker threads of the first keep spinning while the second one
+runs. So a worker opens one model, and waits on its standard input between rounds.
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from linglos_deploy.artifacts import Artifact, TorchModel
+from linglos_deploy.backends import registry
+from linglos_deploy.backends.base import Noted, OperatorTimer, Runner, Runtime
+from linglos_deploy.errors import LinglosError, MissingDependencyError
+from linglos_deploy.profiling.inputs import image_size_of, random_batch
+from linglos_deploy.profiling.messages import (
+    Closed,
+    Failure,
+    Opened,
+    OpenRequest,
+    Reply,
+    Request,
+    RoundRequest,
+    decode,
+    encode,
+)
+from linglos_deploy.reports.profile import OperatorTime
+from linglos_deploy.signature import Batch
+
+OPERATOR_RUNS = 10
+
+
+def main() -> None:
+    """Serve the parent process until it closes the pipe; whatever libraries print goes to stderr."""
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as replies:
+        os.dup2(2, 1)
+        serve(sys.stdin, replies)
+
+
+def serve(requests: Iterable[str], replies: IO[str]) -> None:
+    """Answer each line of ``requests`` with a line on ``replies``; stop at their end, or after a failure."""
+    with ExitStack() as stack:
+        session: _Session | None = None
+        for line in requests:
+            try:
+                request = decode(Request, line)
+                if session is None:
+                    assert request.open is not None, "the first request opens the model"
+                    session, reply = _open(request.open, stack)
+                elif request.round is not None:
+                    reply = Reply(samples_ms=_run(session, request.round))
+                else:
+                    reply = Reply(closed=_close(session))
+            except Exception as error:  # becomes the reason in this candidate's row
+                reply = Reply(failure=_failure(error))
+            replies.write(encode(reply))
+            replies.flush()
+            if reply.failure is not None:
+                return
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    name: str
+    backend: Runtime
+    artifact: Artifact
+    runner: Runner
+    batch: Batch
+    operators: bool
+
+
+def _open(request: OpenRequest, stack: ExitStack) -> tuple[_Session, Reply]:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # PyTorch's threads; read when its OpenMP library is loaded
+    if request.threads:
+        os.environ["OMP_NUM_THREADS"] = str(request.threads)
+    artifact = _artifact(request)
+    started = time.perf_counter()
+    backend = registry.runtime(request.backend, **_options(request))
+    runner = stack.enter_context(backend.open(artifact))
+    opened = time.perf_counter()
+    image_size = request.image_size
+    if image_size is None and isinstance(artifact, TorchModel):
+        image_size = artifact.preprocess.input_size
+    batch = random_batch(runner.signature, batch=request.batch, image_size=image_size, seed=request.seed)
+    ready = time.perf_counter()
+    runner.run(batch)
+    answered = time.perf_counter()
+    reply = Opened(
+        open_ms=(opened - started) * 1e3,
+        first_run_ms=(answered - ready) * 1e3,
+        image_size=image_size_of(batch),
+        options=_resolved_options(request.backend, backend),
+        notes=runner.notes if isinstance(runner, Noted) else (),
+    )
+    return _Session(request.backend, backend, artifact, runner, batch, request.operators), Reply(opened=reply)
+
+
+def _artifact(request: OpenRequest) -> Artifact:
+    if request.source is None:
+        artifact = request.onnx or request.engine
+        assert artifact is not None, "a request names a model"
+        return artifact
+    from linglos_deploy.models.loading import ModelSource, load_model
+
+    return load_model(decode(ModelSource, json.dumps(request.source)))
+
+
+def _options(request: OpenRequest) -> dict[str, Any]:
+    """Add the number of threads where the backend takes one; elsewhere it has no meaning or comes by environment."""
+    takes_threads = "threads" in inspect.signature(registry.factory(request.backend)).parameters
+    return {**({"threads": request.threads} if takes_threads else {}), **request.options}
+
+
+def _run(session: _Session, request: RoundRequest) -> list[float]:
+    """Time single runs, without pauses by the garbage collector."""
+    run, batch, clock = session.runner.run, session.batch, time.perf_counter_ns
+    run(batch)  # other candidates have used the caches in the meantime
+    samples: list[int] = []
+    gc.collect()
+    gc.disable()
+    try:
+        end = clock() + int(request.seconds * 1e9)
+        while len(samples) < request.runs or clock() < end:
+            started = clock()
+            run(batch)
+            samples.append(clock() - started)
+    finally:
+        gc.enable()
+    return [sample / 1e6 for sample in samples]
+
+
+def _close(session: _Session) -> Closed:
+    peak = _peak_rss()
+    version = registry.probe(session.name).version
+    operators: tuple[OperatorTime, ...] = ()
+    if session.operators and isinstance(session.backend, OperatorTimer):
+        operators = session.backend.operator_times(session.artifact, session.batch, runs=OPERATOR_RUNS)
+    return Closed(peak_rss_bytes=peak, versions={session.name: version} if version else {}, operators=operators)
+
+
+def _peak_rss() -> int:
+    """Return this program's peak: ``ru_maxrss`` would count what the parent held when it started this process."""
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _resolved_options(name: str, backend: object) -> dict[str, str]:
+    """Return the backend's options as it resolved them, as far as it keeps them under their names."""
+    values = {option: getattr(backend, option, None) for option in inspect.signature(registry.factory(name)).parameters}
+    return {option: str(value) for option, value in values.items() if isinstance(value, str | int | float | bool)}
+
+
+def _failure(error: Exception) -> Failure:
+    if isinstance(error, LinglosError):
+        return Failure(reason=str(error), missing=isinstance(error, MissingDependencyError))
+    return Failure(reason=f"{type(error).__name__}: {error}", missing=False)
+
+
+if __name__ == "__main__":
+    main()
