@@ -3,7 +3,8 @@
 The steps, each with one defined result for every input:
 
 1. decode to 8-bit RGB (:func:`to_rgb`);
-2. resize with Pillow's antialiased filter so that the image covers ``resize_size``, keeping its aspect ratio;
+2. resize with Pillow's antialiased filter so that the image covers ``resize_size``, keeping its aspect ratio: first
+   the width, then the height, each rounded to 8 bits;
 3. crop the centre to ``input_size``;
 4. normalize, in float32: ``(pixel - 255 * mean) / (255 * std)``, where ``255 * mean`` and ``255 * std`` are rounded
    to float32 once. A subtraction and a division round the same way everywhere; a multiplication and an addition would
@@ -115,8 +116,9 @@ def to_pixels(image: Image.Image, spec: PreprocessSpec) -> np.ndarray:
         Interpolation.BICUBIC: Image.Resampling.BICUBIC,
     }
     height, width = resized_shape(image.height, image.width, spec.resize_size)
-    if (height, width) != (image.height, image.width):
-        image = image.resize((width, height), filters[spec.interpolation])
+    # One axis at a time, width first: asked for both, Pillow's versions differ in the order, and so in the rounding.
+    image = image.resize((width, image.height), filters[spec.interpolation])
+    image = image.resize((width, height), filters[spec.interpolation])
     top, left = ((size - crop) // 2 for size, crop in zip((height, width), spec.input_size, strict=True))
     crop_height, crop_width = spec.input_size
     return np.asarray(image)[top : top + crop_height, left : left + crop_width].copy()

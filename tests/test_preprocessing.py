@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -77,3 +79,10 @@ def test_every_kind_of_image_becomes_rgb() -> None:
     palette.putpalette([9, 8, 7] * 256)
     assert to_rgb(palette).getpixel((0, 0)) == (9, 8, 7)
     assert to_rgb(Image.new("CMYK", (1, 1), (0, 0, 0, 0))).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_pixels_do_not_depend_on_the_order_of_passes_that_pillow_prefers() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (463, 212, 3), dtype=np.uint8)  # tall: Pillow 13 turns the order
+    pixels = to_pixels(Image.fromarray(noise), PreprocessSpec(input_size=(64, 96)))
+    expected = "00dcac1e7dde43f9c7a6235f0b2d51649540fd70842c0a176c4d955c25876f78"
+    assert hashlib.sha256(pixels.tobytes()).hexdigest() == expected
