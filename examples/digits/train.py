@@ -145,17 +145,7 @@ def accuracy(model: LinGlo, pixels: Tensor, targets: Tensor) -> float:
 
 def save(model: LinGlo, path: Path) -> None:
     """Write the checkpoint with everything that a deployment needs to know."""
-    metadata = CheckpointMetadata(
-        dims=CONFIG.dims,
-        depths=CONFIG.depths,
-        num_classes=CONFIG.num_classes,
-        image_size=PREPROCESS.input_size,
-        mean=PREPROCESS.mean,
-        std=PREPROCESS.std,
-        crop_pct=PREPROCESS.crop_pct,
-        interpolation=PREPROCESS.interpolation,
-        labels=LABELS,
-    )
+    metadata = CheckpointMetadata.of(CONFIG, PREPROCESS, labels=LABELS)
     save_checkpoint(path, model.state_dict(), metadata=metadata)
 
 

@@ -24,14 +24,14 @@ Text, except ``schema``, ``variant`` and ``interpolation``, is JSON.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import msgspec
 
 from linglos_deploy.errors import CheckpointError, UsageError
-from linglos_deploy.models.variants import VARIANTS
+from linglos_deploy.models.variants import VARIANTS, LinGloConfig
 from linglos_deploy.preprocessing import Interpolation, PreprocessSpec
 
 SCHEMA = "linglos.checkpoint/1"
@@ -54,6 +54,21 @@ class CheckpointMetadata:
     crop_pct: float | None = None
     interpolation: Interpolation | None = None
     labels: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, config: LinGloConfig, preprocess: PreprocessSpec, *, labels: Sequence[str] = ()) -> CheckpointMetadata:
+        """Return all that there is to say about a LinGlo with this configuration and preprocessing."""
+        return cls(
+            dims=config.dims,
+            depths=config.depths,
+            num_classes=config.num_classes,
+            image_size=preprocess.input_size,
+            mean=preprocess.mean,
+            std=preprocess.std,
+            crop_pct=preprocess.crop_pct,
+            interpolation=preprocess.interpolation,
+            labels=tuple(labels) or None,
+        )
 
     def preprocess(self, input_size: tuple[int, int]) -> PreprocessSpec:
         """Return the preprocessing at ``input_size``, defaults where the metadata says nothing.

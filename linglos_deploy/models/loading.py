@@ -1,0 +1,255 @@
+"""From a name, a checkpoint or somebody's factory to a :class:`~linglos_deploy.artifacts.TorchModel`.
+
+Importing this module is cheap; torch is imported when a model is loaded.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from linglos_deploy.artifacts import Step, TorchModel, tool_versions
+from linglos_deploy.errors import CheckpointError, UsageError
+from linglos_deploy.models.factory import ModelDescription, check_spec, describe_factory
+from linglos_deploy.models.labels import read_labels
+from linglos_deploy.models.metadata import CheckpointMetadata
+from linglos_deploy.models.mismatch import CLASSIFIER_TENSORS, compare, explain_factory_mismatch, explain_mismatch
+from linglos_deploy.models.outputs import observe_outputs
+from linglos_deploy.models.variants import STRIDES, VARIANTS, LinGloConfig, Task, variant_config
+from linglos_deploy.preprocessing import PreprocessSpec
+from linglos_deploy.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from linglos_deploy.models.checkpoint import Checkpoint
+
+__all__ = ["ModelSource", "Task", "load_model"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """Where a model comes from. At least one of ``variant``, ``checkpoint`` and ``factory`` is given.
+
+    Attributes:
+        variant: ``t``, ``s``, ``m`` or ``b``. With a checkpoint: the size that it must have.
+        checkpoint: A ``.safetensors``, ``.pt`` or ``.pth`` file; without one, weights are seeded random numbers.
+        factory: ``package.module:factory`` that makes another module; a checkpoint is loaded into it.
+        task: Classifier or multi-scale backbone.
+        image_size: Height and width in pixels; ``None`` for the checkpoint's or the variant's own.
+        labels: A text file of class names, one per line; ``None`` for the checkpoint's own.
+        seed: Of the random weights.
+    """
+
+    variant: str | None = None
+    checkpoint: Path | None = None
+    factory: str | None = None
+    task: Task = Task.CLASSIFY
+    image_size: tuple[int, int] | None = None
+    labels: Path | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "task", Task(self.task))
+        if self.image_size is not None:
+            object.__setattr__(self, "image_size", tuple(self.image_size))
+        if self.variant is None and self.checkpoint is None and self.factory is None:
+            raise UsageError(
+                "No model was named.",
+                expected="a variant, a checkpoint or a model factory",
+                next_step=f"--variant {'|'.join(VARIANTS)}, --checkpoint FILE or --model package.module:factory",
+            )
+        if self.variant is not None and self.factory is not None:
+            raise UsageError(
+                "Two models were named.",
+                found=f"--variant {self.variant} and --model {self.factory}",
+                expected="one of them",
+                next_step="leave one of them out",
+            )
+        if self.variant is not None:
+            variant_config(self.variant)
+        if self.factory is not None:
+            check_spec(self.factory)
+        if self.image_size is not None and (len(self.image_size) != 2 or min(self.image_size) < 1):
+            raise UsageError("The image size must be a height and a width.", found=str(self.image_size))
+        if self.labels is not None and self.task is Task.FEATURES:
+            raise UsageError(
+                "A backbone has no classes to label.",
+                found=f"--labels {self.labels} with --task features",
+                next_step="leave --labels out, or export the classifier with --task classify",
+            )
+        if self.seed < 0:
+            raise UsageError("A seed must not be negative.", found=str(self.seed), next_step="--seed 0")
+
+
+def load_model(source: ModelSource, *, progress: Progress = SILENT) -> TorchModel:
+    """Load a model for export.
+
+    Raises:
+        UsageError: Variant, factory, image size or labels do not make sense.
+        CheckpointError: The checkpoint is missing, damaged, unsafe, or belongs to another model.
+    """
+    from linglos_deploy.models.checkpoint import read_checkpoint
+
+    with progress.stage("Loading the model"):
+        checkpoint = read_checkpoint(source.checkpoint, progress=progress) if source.checkpoint else None
+        if source.factory is not None:
+            described = describe_factory(source.factory)
+        else:
+            checkpoint = _own_tensors(checkpoint, source.task) if checkpoint else None
+            described = _describe_linglo(source, checkpoint)
+        preprocess = _preprocess(described, source, checkpoint)
+        check_image_size(preprocess.input_size, divisor=described.size_divisor)
+        _load_weights(described.module, source, checkpoint)
+        if source.factory is not None:
+            described = observe_outputs(described, preprocess.input_size, task=source.task, spec=source.factory)
+        return _finish(described, source, checkpoint, preprocess)
+
+
+def check_image_size(size: tuple[int, int], *, divisor: int) -> None:
+    """Check that height and width, in pixels, are multiples of what the model needs.
+
+    Raises:
+        UsageError: One of them is not; the message names the nearest sizes that are.
+    """
+    if not any(side % divisor for side in size):
+        return
+    floor = tuple(max(divisor, side // divisor * divisor) for side in size)
+    ceiling = tuple(-(-side // divisor) * divisor for side in size)
+    nearest = [f"{height} x {width}" for height, width in dict.fromkeys((floor, ceiling))]
+    raise UsageError(
+        "The image size does not fit the model.",
+        found=f"{size[0]} x {size[1]}",
+        expected=f"height and width divisible by {divisor}, such as {' or '.join(nearest)}",
+        next_step=f"--imgsz {ceiling[0]}" + (f"x{ceiling[1]}" if ceiling[0] != ceiling[1] else ""),
+    )
+
+
+def _describe_linglo(source: ModelSource, checkpoint: Checkpoint | None) -> ModelDescription:
+    """Describe a LinGlo whose module has no weights yet."""
+    from linglos_deploy.models.linglo import unloaded_linglo
+    from linglos_deploy.models.sizes import resolve_config
+
+    config = resolve_config(checkpoint, variant=source.variant) if checkpoint else variant_config(source.variant or "")
+    metadata = checkpoint.metadata if checkpoint else CheckpointMetadata()
+    features = tuple(f"features_{stride}" for stride in STRIDES)
+    return ModelDescription(
+        unloaded_linglo(config, task=source.task),
+        name=_linglo_name(config, checkpoint),
+        preprocess=metadata.preprocess(metadata.image_size or (config.image_size, config.image_size)),
+        output_names=features if source.task is Task.FEATURES else ("logits",),
+        num_classes=config.num_classes if source.task is Task.CLASSIFY else None,
+        size_divisor=STRIDES[-1],
+    )
+
+
+def _own_tensors(checkpoint: Checkpoint, task: Task) -> Checkpoint:
+    """Name the tensors as LinGlo does; a backbone leaves a classifier's last layers behind."""
+    from linglos_deploy.models.checkpoint import strip_prefixes
+
+    left_behind = CLASSIFIER_TENSORS if task is Task.FEATURES else ()
+    tensors = strip_prefixes(checkpoint.tensors)
+    return replace(checkpoint, tensors={name: value for name, value in tensors.items() if name not in left_behind})
+
+
+def _linglo_name(config: LinGloConfig, checkpoint: Checkpoint | None) -> str:
+    for name, known in VARIANTS.items():
+        if (config.dims, config.depths) == (known.dims, known.depths):
+            return f"linglo_{name}"
+    return checkpoint.path.stem if checkpoint else "linglo"
+
+
+def _preprocess(described: ModelDescription, source: ModelSource, checkpoint: Checkpoint | None) -> PreprocessSpec:
+    metadata = checkpoint.metadata if checkpoint else CheckpointMetadata()
+    spec = described.preprocess or metadata.preprocess(metadata.image_size or PreprocessSpec().input_size)
+    return replace(spec, input_size=source.image_size) if source.image_size else spec
+
+
+def _load_weights(module: nn.Module, source: ModelSource, checkpoint: Checkpoint | None) -> None:
+    from linglos_deploy.models.checkpoint import strip_prefixes
+    from linglos_deploy.models.synthetic import random_weights
+    from linglos_deploy.models.weights import assign_weights
+
+    if checkpoint is None:
+        if source.factory is None:
+            assign_weights(module, random_weights(module, seed=source.seed), source="random numbers")
+        return
+    expected = module.state_dict()
+    tensors = strip_prefixes(checkpoint.tensors, expected=expected)
+    if mismatch := compare(tensors, expected):
+        if source.factory is not None:
+            raise explain_factory_mismatch(mismatch, path=checkpoint.path, spec=source.factory)
+        raise explain_mismatch(mismatch, tensors, path=checkpoint.path, variant=source.variant)
+    assign_weights(module, tensors, source=str(checkpoint.path))
+
+
+def _finish(
+    described: ModelDescription, source: ModelSource, checkpoint: Checkpoint | None, preprocess: PreprocessSpec
+) -> TorchModel:
+    from linglos_deploy.models.weights import state_digest
+
+    module = described.module.cpu().float().eval().requires_grad_(False)
+    return TorchModel(
+        module=module,
+        name=re.sub(r"[^\w.-]+", "_", described.name),
+        output_names=described.output_names,
+        preprocess=preprocess,
+        labels=_labels(described, source, checkpoint),
+        size_divisor=described.size_divisor,
+        digest=state_digest(module.state_dict()),
+        synthetic_weights=checkpoint is None and source.factory is None,
+        lineage=(_step(described, source, checkpoint),),
+    )
+
+
+def _labels(described: ModelDescription, source: ModelSource, checkpoint: Checkpoint | None) -> tuple[str, ...]:
+    error: type[UsageError | CheckpointError] = UsageError
+    if described.num_classes is None:
+        if source.labels is not None:
+            raise UsageError(
+                "The model has no classes to label.",
+                found=f"--labels {source.labels}, and the outputs {', '.join(described.output_names)}",
+                expected="one output, N x classes",
+                next_step="leave --labels out",
+            )
+        return ()
+    if source.labels is not None:
+        labels, origin = read_labels(source.labels), f"in '{source.labels}'"
+    elif described.labels:
+        labels, origin = described.labels, f"of '{source.factory}'"
+    elif checkpoint is not None and checkpoint.metadata.labels:
+        labels, origin, error = checkpoint.metadata.labels, f"in '{checkpoint.path}'", CheckpointError
+    else:
+        return ()
+    if len(labels) != described.num_classes:
+        raise error(
+            f"The labels {origin} do not fit the model.",
+            found=f"{len(labels)} names",
+            expected=f"{described.num_classes}, one per class",
+            next_step="give a file with one name per class with --labels",
+        )
+    return labels
+
+
+def _step(described: ModelDescription, source: ModelSource, checkpoint: Checkpoint | None) -> Step:
+    """Record what decides the model; no paths, so that the same model has the same story everywhere."""
+    from linglos_deploy.models.linglo import LinGlo
+
+    config: dict[str, Any] = {"task": source.task.value}
+    if source.factory is not None:
+        config["factory"] = source.factory
+    if isinstance(described.module, LinGlo):
+        sizes = described.module.config
+        config |= {"dims": list(sizes.dims), "depths": list(sizes.depths), "num_classes": described.num_classes}
+    if checkpoint is not None:
+        config["checkpoint_entry"] = checkpoint.entry
+    elif source.factory is None:
+        config["seed"] = source.seed
+    return Step(
+        stage="load",
+        inputs={"checkpoint": checkpoint.digest} if checkpoint else {},
+        config=config,
+        tools=tool_versions("linglos-deploy", "torch"),
+    )

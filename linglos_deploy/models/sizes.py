@@ -1,0 +1,94 @@
+"""Which LinGlo a checkpoint holds: as it says, else as its tensors' shapes tell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from linglos_deploy.errors import CheckpointError, UsageError
+from linglos_deploy.models.variants import VARIANTS, LinGloConfig, Task, variant_config
+
+if TYPE_CHECKING:
+    import torch
+
+    from linglos_deploy.models.checkpoint import Checkpoint
+
+Tensors = Mapping[str, "torch.Tensor"]
+STAGES = range(4)
+
+
+def resolve_config(checkpoint: Checkpoint, *, variant: str | None) -> LinGloConfig:
+    """Find out the sizes of the model in a checkpoint.
+
+    A variant that the user asks for decides dims and depths, so that a checkpoint of another size is an error and not
+    silently another model. Without one, they come from the metadata, else from the shapes. The number of classes always
+    comes from the checkpoint where it tells.
+
+    Raises:
+        CheckpointError: The metadata gives impossible sizes.
+    """
+    said, tensors = checkpoint.metadata, checkpoint.tensors
+    if variant is not None:
+        default = variant_config(variant)
+    elif said.variant is not None:
+        default = VARIANTS[said.variant]
+    else:
+        default = VARIANTS[nearest_variant(tensors)[0]]
+    dims = None if variant else said.dims or (None if said.variant else infer_dims(tensors))
+    depths = None if variant else said.depths or (None if said.variant else infer_depths(tensors))
+    classes = said.num_classes or infer_classes(tensors)
+    try:
+        return replace(
+            default,
+            dims=dims or default.dims,
+            depths=depths or default.depths,
+            num_classes=classes or default.num_classes,
+        )
+    except UsageError as error:
+        raise CheckpointError(
+            f"'{checkpoint.path}' describes an impossible LinGlo: {error.message}",
+            found=error.found,
+            expected=error.expected,
+            next_step="bring a model of another architecture with --model package.module:factory",
+        ) from error
+
+
+def infer_dims(tensors: Tensors) -> tuple[int, int, int, int] | None:
+    """Read the channels of the four stages from the layers that lead into them; ``None`` if one is missing."""
+    names = ("stem.2.0.weight", *(f"downsamples.{stage}.project.0.weight" for stage in STAGES[:-1]))
+    if not all(name in tensors and tensors[name].ndim == 4 for name in names):
+        return None
+    first, second, third, fourth = (tensors[name].shape[0] for name in names)
+    return first, second, third, fourth
+
+
+def infer_depths(tensors: Tensors) -> tuple[int, int, int, int] | None:
+    """Count the pairs of layers in the four stages; ``None`` if a stage has none."""
+    layers: dict[int, set[int]] = {stage: set() for stage in STAGES}
+    for name in tensors:
+        if match := re.match(r"stages\.([0-3])\.(\d+)\.", name):
+            layers[int(match[1])].add(int(match[2]))
+    if not all(layers.values()):
+        return None
+    first, second, third, fourth = (max(layers[stage]) // 2 + 1 for stage in STAGES)
+    return first, second, third, fourth
+
+
+def infer_classes(tensors: Tensors) -> int | None:
+    """Read the number of classes from the classifier; ``None`` without one."""
+    head = tensors.get("head.weight")
+    return head.shape[0] if head is not None and head.ndim == 2 else None
+
+
+def nearest_variant(tensors: Tensors) -> tuple[str, float]:
+    """Return the variant with the most tensors of the same name and shape, and their share of all names of both."""
+    from linglos_deploy.models.linglo import unloaded_linglo
+
+    def agreement(config: LinGloConfig) -> float:
+        expected = unloaded_linglo(config, task=Task.FEATURES).state_dict()
+        common: int = sum(name in tensors and tensors[name].shape == value.shape for name, value in expected.items())
+        return common / len(expected.keys() | tensors.keys())
+
+    return max(((name, agreement(config)) for name, config in VARIANTS.items()), key=lambda pair: pair[1])
