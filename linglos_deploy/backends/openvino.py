@@ -8,6 +8,7 @@ see ``docs/decisions/openvino-numerics.md``.
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ from linglos_deploy.backends.trt.sidecar import (
 from linglos_deploy.errors import ArtifactError, BuildError, MissingDependencyError, RunError, UsageError
 from linglos_deploy.files import atomic_file, sha256_file
 from linglos_deploy.progress import SILENT, Progress
-from linglos_deploy.reports.codec import to_builtins, write_json
+from linglos_deploy.reports.codec import to_json, write_json
 from linglos_deploy.reports.profile import OperatorTime
 from linglos_deploy.signature import Batch, ModelSignature
 
@@ -129,7 +130,11 @@ class OpenVino:
                 partial.write_bytes(blob.getbuffer() if hasattr(blob, "getbuffer") else blob)
             advance()
         tools = tool_versions("openvino")
-        config = {"profiles": to_builtins(spec.profiles), "int8": self.int8.value, "quantized": _quantized(graph)}
+        config = {
+            "profiles": json.loads(to_json(spec.profiles)),
+            "int8": self.int8.value,
+            "quantized": _quantized(graph),
+        }
         record = EngineRecord(
             schema=SCHEMA,
             backend=NAME,
