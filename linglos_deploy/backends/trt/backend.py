@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from linglos_deploy.artifacts import Artifact, EngineArtifact, OnnxArtifact
+from linglos_deploy.backends import machine as this_machine
 from linglos_deploy.backends.base import CPU, BuildSpec, Device, Probe, Runner
-from linglos_deploy.backends.machine import find_gpus
-from linglos_deploy.backends.trt.build import build_engine
-from linglos_deploy.backends.trt.flavour import Flavour, installed_version, load
-from linglos_deploy.errors import ArtifactError, MissingDependencyError
+from linglos_deploy.backends.trt.build import build_engine, build_step
+from linglos_deploy.backends.trt.cache import EngineCache, cache_key, user_cache_dir
+from linglos_deploy.backends.trt.cuda import Cuda
+from linglos_deploy.backends.trt.cuda import load_cuda as import_cuda
+from linglos_deploy.backends.trt.flavour import Flavour, installed_version, version_tuple
+from linglos_deploy.backends.trt.flavour import load as import_vendor
+from linglos_deploy.backends.trt.inspect import prove_precisions
+from linglos_deploy.backends.trt.precision import require_precisions
+from linglos_deploy.backends.trt.preflight import Host, require_loadable
+from linglos_deploy.backends.trt.runner import RunOptions, Session, open_session
+from linglos_deploy.backends.trt.sidecar import UNKNOWN, EngineRecord, open_engine, sidecar_path
+from linglos_deploy.backends.trt.timing import timing_path
+from linglos_deploy.errors import ArtifactError, BuildError, MissingDependencyError
 from linglos_deploy.progress import SILENT, Progress
+from linglos_deploy.reports.codec import write_json
+from linglos_deploy.reports.doctor import Gpu, Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,40 +34,116 @@ class Options:
     """How a backend works, apart from what it builds.
 
     Attributes:
+        cache: Whether engines, timings and compiled kernels of earlier runs are used and kept.
+        cache_dir: Where they are; ``None`` for this package's folder in the user's cache directory.
         verbose: Whether build logs keep the builder's verbose messages.
+        run: How engines are run.
     """
 
+    cache: bool = True
+    cache_dir: Path | None = None
     verbose: bool = False
+    run: RunOptions = field(default_factory=RunOptions)
+
+    @property
+    def folder(self) -> Path:
+        """Where things are kept."""
+        return self.cache_dir or user_cache_dir()
 
 
 class TensorRt:
-    """Compiles engines and runs them, for one flavour of TensorRT."""
+    """Compiles engines and runs them, for one flavour of TensorRT.
 
-    def __init__(self, flavour: Flavour, options: Options) -> None:
+    Args:
+        flavour: Which one.
+        options: How.
+        load: Imports the vendor's module.
+        load_cuda: Imports the CUDA bindings.
+        look: Describes the machine.
+    """
+
+    def __init__(
+        self,
+        flavour: Flavour,
+        options: Options,
+        *,
+        load: Callable[[Flavour], Any] = import_vendor,
+        load_cuda: Callable[[], Any] = import_cuda,
+        look: Callable[[], Machine] = this_machine.describe_machine,
+    ) -> None:
         self.name = flavour.name
         self.flavour = flavour
         self.options = options
+        self._load = load
+        self._load_cuda = load_cuda
+        self._look = look
 
     def compile(
         self, model: OnnxArtifact, spec: BuildSpec, *, out: Path, progress: Progress = SILENT
     ) -> EngineArtifact:
-        """Compile ``model``; see :func:`linglos_deploy.backends.trt.build.build_engine`."""
-        module = load(self.flavour)
-        return build_engine(
-            module,
-            self.flavour,
-            model=model,
+        """Compile ``model`` into an engine at ``out``, or take the same engine from the cache.
+
+        Raises:
+            UsageError: ``spec`` does not fit the model, the flavour or the release.
+            MissingDependencyError: The package is missing, or a GPU that it needs for building.
+            BuildError: The graph cannot be compiled, or the engine lacks a precision that the graph asks for.
+        """
+        machine = self._look()
+        gpu = self._builds_on(machine)
+        version = self._version()
+        key = cache_key(
+            graph=model.digest,
             spec=spec,
-            out=out,
-            verbose=self.options.verbose,
-            progress=progress,
+            backend=self.name,
+            version=version,
+            machine={} if gpu is None else _identity(gpu, machine),
         )
+        cache = EngineCache(self.options.folder) if self.options.cache else None
+        with cache.lock(key) if cache else nullcontext():
+            record = cache.fetch(key, out=out) if cache else None
+            if record is not None:
+                step = build_step(self.flavour, record.version, model=model, spec=spec)
+                record = replace(
+                    record, onnx_name=model.path.name, signature=model.signature, lineage=(*model.lineage, step)
+                )
+                self._prove(record, model=model, out=out, machine=machine)
+                return open_engine(out)
+            timings = timing_path(self.options.folder, version=version, gpu=gpu.name) if cache and gpu else None
+            record = build_engine(
+                self._load(self.flavour),
+                self.flavour,
+                model=model,
+                spec=spec,
+                out=out,
+                machine=machine,
+                timings=timings if self.flavour.timing_cache else None,
+                verbose=self.options.verbose,
+                progress=progress,
+            )
+            self._prove(record, model=model, out=out, machine=machine)
+            if cache:
+                cache.store(key, plan=out)
+        return open_engine(out)
 
     def open(self, artifact: Artifact, *, device: Device = CPU) -> AbstractContextManager[Runner]:
         """Open an engine on a GPU; leaving the context frees everything it holds.
 
+        Args:
+            artifact: An engine of this flavour.
+            device: The GPU; the default takes the first one.
+
         Raises:
-            ArtifactError: The artifact is not an engine of this backend, or does not fit this machine.
+            ArtifactError: The artifact is not an engine of this flavour, or does not fit this machine.
+            MissingDependencyError: There is no GPU, or a package is missing.
+        """
+        return self._open_runner(artifact, device)
+
+    @contextmanager
+    def open_session(self, artifact: Artifact, *, device: Device = CPU) -> Iterator[Session]:
+        """Load an engine once for several runners, each with a stream of its own.
+
+        Raises:
+            ArtifactError: The artifact is not an engine of this flavour, or does not fit this machine.
             MissingDependencyError: There is no GPU, or a package is missing.
         """
         if not isinstance(artifact, EngineArtifact) or artifact.backend != self.name:
@@ -63,19 +153,33 @@ class TensorRt:
                 expected=f"a {self.name} engine",
                 next_step=f"linglos-deploy build MODEL.onnx --engine {self.name}",
             )
-        gpus, _, detail = find_gpus()
-        if not gpus:
+        machine = self._look()
+        if not machine.gpus:
             raise MissingDependencyError(
                 f"Running a {self.flavour.title} engine needs an NVIDIA GPU.",
-                found=detail,
+                found=machine.gpu_detail,
                 next_step="run it on a machine with a GPU; 'linglos-deploy doctor BUNDLE' says which ones will do",
             )
-        raise MissingDependencyError("Running engines is not built in yet.")
+        module = self._load(self.flavour)
+        host = Host(
+            machine=machine,
+            device=device.index,
+            versions={self.name: module.__version__},
+            backend=self.name,
+            allow_host_code=self.options.run.allow_host_code,
+        )
+        record = require_loadable(artifact.path, host)
+        options = self.options.run
+        if self.options.cache and options.runtime_cache is None and host.gpu is not None:
+            options = replace(options, runtime_cache=self._kernels(record, host.gpu))
+        cuda = Cuda(self._load_cuda(), device.index)
+        with open_session(module, self.flavour, artifact.path, record, cuda=cuda, options=options) as session:
+            yield session
 
     def probe(self) -> Probe:
         """Say what this flavour offers here, without importing it."""
         version = installed_version(self.flavour)
-        gpus, _, gpu_detail = find_gpus()
+        gpus, _, gpu_detail = this_machine.find_gpus()
         installed = version is not None
         compiles = installed and (self.flavour.ahead_of_time or bool(gpus))
         if not installed:
@@ -94,4 +198,74 @@ class TensorRt:
             compiles=compiles,
             detail=detail,
             how_to_get="" if installed else self.flavour.how_to_get,
+            facts={"ahead_of_time": self.flavour.ahead_of_time, "cache": str(self.options.folder)},
         )
+
+    @contextmanager
+    def _open_runner(self, artifact: Artifact, device: Device) -> Iterator[Runner]:
+        with self.open_session(artifact, device=device) as session, session.runner() as runner:
+            yield runner
+
+    def _builds_on(self, machine: Machine) -> Gpu | None:
+        """Return the GPU that decides the result of a build; ``None`` for an ahead-of-time build."""
+        if self.flavour.ahead_of_time:
+            return None
+        if not machine.gpus:
+            self._load(self.flavour)  # where the package is missing too, say that first
+            raise MissingDependencyError(
+                f"{self.flavour.title} builds for the GPU at hand, and there is none.",
+                found=machine.gpu_detail,
+                next_step="build on the machine that will run the engine, or use --engine tensorrt-rtx, "
+                "which builds without a GPU",
+            )
+        return machine.gpus[0]
+
+    def _version(self) -> str:
+        found = installed_version(self.flavour)
+        if found is None or found == "unknown":
+            return str(self._load(self.flavour).__version__)
+        return found
+
+    def _prove(self, record: EngineRecord, *, model: OnnxArtifact, out: Path, machine: Machine) -> None:
+        """Add the precision proof to the sidecar; take the engine away again if it fails."""
+        device = _first_that_loads(record, machine)
+        if record.precision == UNKNOWN or (device is not None and not record.precision.inspected):
+            proof = prove_precisions(
+                None if device is None else self._load(self.flavour),
+                self.flavour,
+                plan=out,
+                record=record,
+                model=model,
+                device=device,
+                load_cuda=self._load_cuda,
+            )
+            record = replace(record, precision=proof)
+        try:
+            if not record.spec.allow_fallback:
+                require_precisions(record.precision)
+        except BuildError:
+            out.unlink(missing_ok=True)
+            sidecar_path(out).unlink(missing_ok=True)
+            raise
+        write_json(record, sidecar_path(out))
+
+    def _kernels(self, record: EngineRecord, gpu: Gpu) -> Path:
+        return self.options.folder / "kernels" / f"{record.version}-{gpu.compute_capability}-{record.digest}.bin"
+
+
+def _identity(gpu: Gpu, machine: Machine) -> dict[str, str]:
+    return {
+        "gpu": gpu.name,
+        "compute_capability": gpu.compute_capability,
+        "driver": machine.driver or "",
+        "platform": machine.platform,
+    }
+
+
+def _first_that_loads(record: EngineRecord, machine: Machine) -> int | None:
+    minimum = record.target.minimum_compute_capability
+    for gpu in machine.gpus:
+        later = minimum is not None and version_tuple(gpu.compute_capability) >= version_tuple(minimum)
+        if later or gpu.compute_capability in record.target.compute_capabilities:
+            return gpu.index
+    return None

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact, Step, load_onnx
+from linglos_deploy.artifacts import OnnxArtifact, Step, load_onnx
 from linglos_deploy.backends.base import BuildSpec
-from linglos_deploy.backends.machine import describe_machine
 from linglos_deploy.backends.trt.configure import configure, target_of
 from linglos_deploy.backends.trt.flavour import Flavour
 from linglos_deploy.backends.trt.log import Log, make_logger
@@ -18,13 +17,13 @@ from linglos_deploy.backends.trt.parse import describe_node, explain, parse_netw
 from linglos_deploy.backends.trt.profiles import add_profiles
 from linglos_deploy.backends.trt.sidecar import (
     SCHEMA,
+    UNKNOWN,
     EngineRecord,
-    PrecisionProof,
     log_path,
-    open_engine,
     sidecar_path,
 )
-from linglos_deploy.errors import BuildError, MissingDependencyError
+from linglos_deploy.backends.trt.timing import timing_cache
+from linglos_deploy.errors import BuildError
 from linglos_deploy.files import atomic_file, sha256_bytes
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.reports.codec import to_builtins, write_json
@@ -53,9 +52,11 @@ def build_engine(
     model: OnnxArtifact,
     spec: BuildSpec,
     out: Path,
+    machine: Machine,
+    timings: Path | None = None,
     verbose: bool = False,
     progress: Progress = SILENT,
-) -> EngineArtifact:
+) -> EngineRecord:
     """Compile ``model`` and write plan, sidecar and log.
 
     Args:
@@ -64,30 +65,33 @@ def build_engine(
         model: The graph.
         spec: How to compile.
         out: Where the plan goes; ``.json`` and ``.log`` get the same stem.
+        machine: The machine that compiles.
+        timings: File with timings of earlier builds; ``None`` for none.
         verbose: Whether the log keeps the builder's verbose messages.
         progress: Receives the builder's phases.
 
     Raises:
         UsageError: ``spec`` does not fit the model, the flavour or the release.
-        MissingDependencyError: The build needs a GPU and there is none.
         BuildError: The graph cannot be compiled.
+        KeyboardInterrupt: Ctrl-C was pressed during the build.
     """
-    machine = describe_machine()
-    if not flavour.ahead_of_time and not machine.gpus:
-        raise MissingDependencyError(
-            f"{flavour.title} builds for the GPU at hand, and there is none.",
-            found=machine.gpu_detail,
-            next_step="build on the machine that will run the engine, or use --engine tensorrt-rtx, "
-            "which builds without a GPU",
-        )
-    built = compile_plan(module, flavour, model=model, spec=spec, verbose=verbose, progress=progress)
+    if spec.version_compatible:
+        progress.warn("a version-compatible engine holds host code: load only those that you built yourself")
+    built = compile_plan(module, flavour, model=model, spec=spec, timings=timings, verbose=verbose, progress=progress)
     record = _describe(module, flavour, model=model, spec=spec, built=built, machine=machine)
     write_engine(record, built, out=out)
-    return open_engine(out)
+    return record
 
 
 def compile_plan(
-    module: Any, flavour: Flavour, *, model: OnnxArtifact, spec: BuildSpec, verbose: bool, progress: Progress
+    module: Any,
+    flavour: Flavour,
+    *,
+    model: OnnxArtifact,
+    spec: BuildSpec,
+    timings: Path | None,
+    verbose: bool,
+    progress: Progress,
 ) -> Built:
     """Compile ``model`` into a plan in memory.
 
@@ -103,7 +107,7 @@ def compile_plan(
     flags = configure(module, flavour, config, spec)
     network = parse_network(module, builder, model, logger=logger, log=log)
     add_profiles(builder, config, spec, model.signature)
-    with interruptible() as interrupt, ExitStack() as stages:
+    with interruptible() as interrupt, ExitStack() as stages, timing_cache(config, timings):
         config.progress_monitor = make_monitor(module, progress, interrupt, stages)
         memory = builder.build_serialized_network(network, config)
     if memory is None:
@@ -120,17 +124,21 @@ def write_engine(record: EngineRecord, built: Built, *, out: Path) -> None:
         partial.write_bytes(built.plan)
 
 
+def build_step(flavour: Flavour, version: str, *, model: OnnxArtifact, spec: BuildSpec) -> Step:
+    """Return the step that a build adds to an engine's lineage."""
+    return Step(
+        stage="build",
+        inputs={"onnx": model.digest},
+        config={"backend": flavour.name, **to_builtins(spec)},
+        tools={flavour.name: version},
+    )
+
+
 def _describe(
     module: Any, flavour: Flavour, *, model: OnnxArtifact, spec: BuildSpec, built: Built, machine: Machine
 ) -> EngineRecord:
     gpu = machine.gpus[0] if machine.gpus else None
     target = target_of(flavour, spec, gpu=gpu, driver=machine.driver, platform=machine.platform)
-    step = Step(
-        stage="build",
-        inputs={"onnx": model.digest},
-        config={"backend": flavour.name, **to_builtins(spec)},
-        tools={flavour.name: module.__version__},
-    )
     return EngineRecord(
         schema=SCHEMA,
         backend=flavour.name,
@@ -138,14 +146,15 @@ def _describe(
         digest=sha256_bytes(built.plan),
         bytes=len(built.plan),
         onnx_digest=model.digest,
+        onnx_name=model.path.name,
         target=target,
         spec=spec,
         flags=built.flags,
         strongly_typed=True,
         host_code=spec.version_compatible,
-        precision=PrecisionProof(inspected=False, detail="not inspected, no GPU"),
+        precision=UNKNOWN,
         signature=model.signature,
-        lineage=(*model.lineage, step),
+        lineage=(*model.lineage, build_step(flavour, module.__version__, model=model, spec=spec)),
     )
 
 

@@ -85,7 +85,8 @@ def make_monitor(module: Any, progress: Progress, interrupt: Interrupt, stages: 
         def phase_finish(self, phase_name: str) -> None:
             with _report_to(interrupt):
                 if advance := advances.pop(phase_name, None):
-                    if (rest := left.pop(phase_name)) > 0:  # the last step of a phase is often not announced
+                    rest = left.pop(phase_name)
+                    if rest > 0 and not interrupt.asked:  # the last step of a phase is often not announced
                         advance(rest)
                     if not advances:
                         stages.close()

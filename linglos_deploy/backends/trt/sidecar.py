@@ -68,6 +68,10 @@ class PrecisionProof:
     missing: tuple[str, ...] = ()
 
 
+UNKNOWN = PrecisionProof(inspected=False, detail="not inspected")
+"""What a sidecar says before anybody has looked."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineRecord:
     """Contents of the sidecar.
@@ -79,6 +83,7 @@ class EngineRecord:
         digest: SHA-256 of the plan.
         bytes: Size of the plan.
         onnx_digest: SHA-256 of the graph it was compiled from.
+        onnx_name: File name of that graph.
         target: The machines on which it can run.
         spec: How it was compiled.
         flags: Builder flags that were on, by the vendor's names.
@@ -95,6 +100,7 @@ class EngineRecord:
     digest: str
     bytes: int
     onnx_digest: str
+    onnx_name: str
     target: Target
     spec: BuildSpec
     flags: tuple[str, ...]

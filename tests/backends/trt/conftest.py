@@ -11,6 +11,13 @@ from linglos_deploy.backends.base import BuildSpec
 from linglos_deploy.backends.trt.profiles import make_profile
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep the engines of one test out of the next one, and out of the user's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "linglos-deploy"
+
+
 @pytest.fixture
 def linear(tmp_path: Path) -> OnnxArtifact:
     return save_linear(tmp_path / "graph")

@@ -1,0 +1,153 @@
+"""Engines and timing caches on disk, found again by what went into them.
+
+The same graph, configuration, release and GPU give the stored engine at once. An entry is three files in a folder named
+by the digest of its key; a damaged one counts as absent. Builds of the same key wait for each other.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from linglos_deploy.backends.base import BuildSpec
+from linglos_deploy.backends.trt.sidecar import EngineRecord, log_path, read_record, sidecar_path
+from linglos_deploy.errors import ArtifactError, OutputError
+from linglos_deploy.files import atomic_file, sha256_bytes, sha256_file
+from linglos_deploy.reports.codec import to_json
+
+LAYOUT = "1"
+"""Part of every key; changes when entries are written differently."""
+
+LIMIT_BYTES = 20 << 30
+"""The least recently used engines beyond this are dropped."""
+
+
+def user_cache_dir(environment: Mapping[str, str] | None = None) -> Path:
+    """Return this package's folder in the user's cache directory.
+
+    Follows the XDG base directory specification: ``$XDG_CACHE_HOME`` where it is an absolute path, else ``~/.cache``.
+    """
+    values = os.environ if environment is None else environment
+    base = Path(values.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".cache") / "linglos-deploy"
+
+
+def cache_key(*, graph: str, spec: BuildSpec, backend: str, version: str, machine: Mapping[str, str]) -> str:
+    """Return the name of an entry.
+
+    Args:
+        graph: Digest of the ONNX file.
+        spec: How it is compiled.
+        backend: The flavour.
+        version: Version of the library that compiles.
+        machine: What of the machine decides the result; empty for ahead-of-time builds.
+    """
+    parts = {
+        "layout": LAYOUT,
+        "graph": graph,
+        "spec": spec,
+        "backend": backend,
+        "version": version,
+        "machine": dict(sorted(machine.items())),
+    }
+    return sha256_bytes(to_json(parts).encode())
+
+
+class EngineCache:
+    """A folder of engines."""
+
+    def __init__(self, folder: Path, *, limit_bytes: int = LIMIT_BYTES) -> None:
+        self.folder = folder
+        self.limit_bytes = limit_bytes
+
+    def fetch(self, key: str, *, out: Path) -> EngineRecord | None:
+        """Copy an entry to ``out`` with its log, and return its record; ``None`` if there is no intact one.
+
+        The sidecar is left to the caller, who knows the lineage of the graph at hand.
+        """
+        plan = self._plan(key)
+        try:
+            record = read_record(plan)
+        except ArtifactError:
+            return None
+        if not plan.is_file() or sha256_file(plan) != record.digest:
+            return None
+        _copy(plan, out)
+        if log_path(plan).is_file():
+            _copy(log_path(plan), log_path(out))
+        os.utime(plan)
+        return record
+
+    def store(self, key: str, *, plan: Path) -> None:
+        """Keep the engine at ``plan``, then drop the least recently used ones beyond the limit.
+
+        A cache that cannot be written is no reason to fail a build.
+        """
+        try:
+            entry = self._plan(key)
+            for source, target in (
+                (log_path(plan), log_path(entry)),
+                (sidecar_path(plan), sidecar_path(entry)),
+                (plan, entry),
+            ):
+                if source.is_file():
+                    _copy(source, target)
+            self._trim(keep=entry.parent)
+        except (OSError, OutputError):
+            shutil.rmtree(self._plan(key).parent, ignore_errors=True)
+
+    @contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """Hold the entry's lock: of two builds with one key, the second waits and then finds the first one's engine."""
+        with locked(self.folder / "locks" / f"{key}.lock"):
+            yield
+
+    def _plan(self, key: str) -> Path:
+        return self.folder / "engines" / key / "model.engine"
+
+    def _trim(self, *, keep: Path) -> None:
+        plans = sorted(self.folder.glob("engines/*/model.engine"), key=lambda path: path.stat().st_mtime, reverse=True)
+        total = 0
+        for plan in plans:
+            total += plan.stat().st_size
+            if total > self.limit_bytes and plan.parent != keep:
+                shutil.rmtree(plan.parent, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on ``path`` across processes; without a writable folder there is nothing to protect."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError:
+        yield
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def read_blob(path: Path) -> bytes:
+    """Return the contents of a vendor's cache file, empty if there is none."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def write_blob(path: Path, data: bytes) -> None:
+    """Write a vendor's cache file whole; a cache that cannot be written is no reason to fail."""
+    with suppress(OSError, OutputError), atomic_file(path) as partial:
+        partial.write_bytes(data)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with atomic_file(target) as partial:
+        shutil.copyfile(source, partial)
