@@ -142,6 +142,7 @@ class OpenVino:
             digest=sha256_file(out),
             bytes=out.stat().st_size,
             onnx_digest=model.digest,
+            onnx_name=model.path.name,
             target=Target(platform=platform_name()),
             spec=spec,
             flags=(),
