@@ -39,6 +39,7 @@ from linglos_deploy.reports.profile import OperatorTime
 from linglos_deploy.signature import Batch
 
 OPERATOR_RUNS = 10
+STATUS = Path("/proc/self/status")
 
 
 def main() -> None:
@@ -141,7 +142,7 @@ def _run(session: _Session, request: RoundRequest) -> list[float]:
 
 
 def _close(session: _Session) -> Closed:
-    peak = _peak_rss()
+    peak = peak_rss()
     version = registry.probe(session.name).version
     operators: tuple[OperatorTime, ...] = ()
     if session.operators and isinstance(session.backend, OperatorTimer):
@@ -149,10 +150,13 @@ def _close(session: _Session) -> Closed:
     return Closed(peak_rss_bytes=peak, versions={session.name: version} if version else {}, operators=operators)
 
 
-def _peak_rss() -> int:
-    """Return this program's peak: ``ru_maxrss`` would count what the parent held when it started this process."""
+def peak_rss() -> int:
+    """Return this program's peak of resident memory in bytes.
+
+    ``ru_maxrss`` would count what the parent held when it started this process, so it is only the second choice.
+    """
     try:
-        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+        for line in STATUS.read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     except OSError:

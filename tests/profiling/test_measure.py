@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from linglos_deploy.backends import registry
+from linglos_deploy.errors import ArtifactError, UsageError
+from linglos_deploy.models.loading import ModelSource
+from linglos_deploy.profiling import measure as module
+from linglos_deploy.profiling.measure import measure
+from linglos_deploy.profiling.plan import Candidate, LatencyBudget, MeasurementPlan
+from linglos_deploy.profiling.process import start_worker
+from linglos_deploy.reports.codec import from_json, to_json
+from linglos_deploy.reports.profile import Outcome, ProfileReport
+from tests.backends.graphs import saturating_graph
+from tests.profiling import fakes
+
+QUICK = MeasurementPlan(rounds=2, min_runs=4, min_seconds=0.01, warmup_runs=1, warmup_seconds=0, bootstrap=50)
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Path:
+    return saturating_graph(tmp_path / "model.int8.onnx").path
+
+
+@pytest.fixture
+def fake(graph: Path, monkeypatch: pytest.MonkeyPatch) -> partial[Candidate]:
+    """Make candidates of the misbehaving backend."""
+    monkeypatch.setitem(registry.BUILTIN, "fake", fakes.FACTORY)
+    monkeypatch.setattr(module, "start_worker", partial(start_worker, fakes.WORKER))
+    return partial(Candidate, "fake", graph)
+
+
+def test_two_backends_are_measured_on_the_same_graph(graph: Path) -> None:
+    plan = MeasurementPlan(
+        threads=(1,), rounds=2, min_runs=6, min_seconds=0, warmup_seconds=0, bootstrap=50, operators=True
+    )
+    report = measure([Candidate("onnxruntime", graph), Candidate("openvino", graph)], plan, title="Two")
+    first, second = report.rows
+    assert [row.outcome for row in report.rows] == [Outcome.MEASURED] * 2, report.rows
+    assert first.label == "onnxruntime model.int8.onnx"
+    assert first.precision == second.precision == "int8"
+    assert first.latency is not None
+    assert first.latency.runs == 6
+    assert first.latency.minimum <= first.latency.p50 <= first.latency.p90 <= first.latency.p99 <= first.latency.maximum
+    assert len(first.latency.round_medians) == 2
+    assert first.ratio is None
+    assert second.ratio is not None
+    assert second.ratio.baseline == first.label
+    assert second.ratio.low <= second.ratio.value <= second.ratio.high
+    assert first.options["int8"] == "exact"
+    assert first.options["threads"] == "1"
+    assert first.versions["onnxruntime"]
+    assert first.image_size == (4, 4)
+    assert first.peak_rss_bytes is not None
+    assert first.peak_rss_bytes > 1 << 20
+    assert any(entry.operator == "Conv" for entry in first.operators)
+    assert second.operators
+    assert from_json(ProfileReport, to_json(report), source="test") == report
+
+
+def test_every_batch_size_and_thread_count_gets_a_row_for_each_candidate(fake: partial[Candidate]) -> None:
+    plan = MeasurementPlan(
+        batch_sizes=(1, 3), threads=(1, 2), rounds=1, min_runs=2, min_seconds=0, warmup_seconds=0, bootstrap=10
+    )
+    report = measure([fake(label="a"), fake(label="b")], plan)
+    found = [(row.batch, row.threads, row.label) for row in report.rows]
+    assert found == [(batch, threads, label) for batch in (1, 3) for threads in (1, 2) for label in "ab"]
+    assert all(row.options["threads"] == str(row.threads) for row in report.rows)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "outcome", "reason"),
+    [
+        ("raise", Outcome.FAILED, "ValueError: the layer exploded"),
+        ("crash", Outcome.FAILED, "crashed (exit code 11). Its last words: segmentation fault, more or less"),
+        ("hang", Outcome.FAILED, "gave no answer within"),
+        ("missing", Outcome.NOT_RUN, "There is no such device here."),
+    ],
+)
+def test_a_candidate_that_misbehaves_is_a_row_with_its_reason_and_spares_the_others(
+    fake: partial[Candidate], behaviour: str, outcome: Outcome, reason: str
+) -> None:
+    plan = MeasurementPlan(
+        rounds=2, min_runs=4, min_seconds=0, warmup_seconds=0, timeout_seconds=5 if behaviour == "hang" else 60
+    )
+    report = measure([fake(label="bad", options={"behaviour": behaviour}), fake(label="good")], plan)
+    bad, good = report.rows
+    assert bad.outcome is outcome
+    assert reason in bad.reason
+    assert bad.latency is None
+    assert good.outcome is Outcome.MEASURED
+    assert good.ratio is None  # there is no baseline to compare with
+
+
+def test_what_a_library_prints_does_not_disturb(fake: partial[Candidate]) -> None:
+    assert measure([fake(options={"behaviour": "chatty"})], QUICK).rows[0].outcome is Outcome.MEASURED
+
+
+def test_notes_of_the_runner_reach_the_row(fake: partial[Candidate]) -> None:
+    assert "a fake" in measure([fake()], QUICK).rows[0].notes
+
+
+def test_the_ratio_refers_to_the_baseline_that_was_named(fake: partial[Candidate]) -> None:
+    plan = MeasurementPlan(rounds=2, min_runs=4, min_seconds=0, warmup_seconds=0, bootstrap=50, baseline="slow")
+    fast, slow = measure([fake(label="fast"), fake(label="slow", options={"pause": 0.05})], plan).rows
+    assert slow.ratio is None
+    assert fast.ratio is not None
+    assert fast.ratio.value < 0.5
+
+
+def test_a_budget_is_a_verdict_and_no_exception(fake: partial[Candidate]) -> None:
+    slow = fake(label="slow", options={"pause": 0.02})
+    report = measure([fake(label="fast"), slow], QUICK, budget=LatencyBudget(max_p50_ms=10))
+    assert [check.passed for check in report.checks] == [True, False]
+    assert not report.passed
+    assert measure([fake(label="fast")], QUICK, budget=LatencyBudget(max_p50_ms=1000)).passed
+
+
+def test_a_failed_candidate_fails_the_budget_and_one_that_cannot_run_here_does_not(fake: partial[Candidate]) -> None:
+    budget = LatencyBudget(max_p50_ms=1000)
+    absent, good = fake(label="absent", options={"behaviour": "missing"}), fake(label="good")
+    assert measure([absent, good], QUICK, budget=budget).passed
+    assert not measure([fake(label="bad", options={"behaviour": "raise"}), good], QUICK, budget=budget).passed
+    assert not measure([absent], QUICK, budget=budget).passed  # nothing was shown to be fast enough
+
+
+def test_sizes_that_a_model_does_not_take_are_a_row_with_the_reason(graph: Path) -> None:
+    plan = MeasurementPlan(image_size=(8, 8), rounds=1, min_runs=1, min_seconds=0, warmup_seconds=0)
+    row = measure([Candidate("onnxruntime", graph)], plan).rows[0]
+    assert row.outcome is Outcome.FAILED
+    assert "axis 2 of 'x' is fixed" in row.reason
+
+
+def test_an_unknown_backend_is_refused_before_anything_runs(graph: Path) -> None:
+    with pytest.raises(UsageError, match="did you mean 'onnxruntime'"):
+        measure([Candidate("onnxruntme", graph)], QUICK)
+
+
+def test_nothing_to_measure_equal_labels_and_unknown_baselines_are_refused(graph: Path) -> None:
+    candidate = Candidate("onnxruntime", graph)
+    with pytest.raises(UsageError, match="nothing to measure"):
+        measure([], QUICK)
+    with pytest.raises(UsageError, match="same label"):
+        measure([candidate, candidate], QUICK)
+    with pytest.raises(UsageError, match="baseline 'other'"):
+        measure([candidate], MeasurementPlan(baseline="other"))
+
+
+def test_a_missing_file_is_an_error_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="no ONNX file"):
+        measure([Candidate("onnxruntime", tmp_path / "missing.onnx")], QUICK)
+    with pytest.raises(ArtifactError, match="no engine"):
+        measure([Candidate("tensorrt-rtx", tmp_path / "missing.engine")], QUICK)
+
+
+def test_progress_is_told_about_every_step(fake: partial[Candidate]) -> None:
+    from contextlib import contextmanager
+
+    totals, steps = [], []
+
+    class Recorder:
+        @contextmanager
+        def stage(self, name, total=None):  # type: ignore[no-untyped-def]
+            totals.append(total)
+            yield lambda count=1: steps.append(count)
+
+        def warn(self, message: str) -> None: ...
+
+    measure([fake(label="a"), fake(label="b")], QUICK, progress=Recorder())
+    assert totals == [sum(steps)]
+
+
+def test_a_pytorch_model_is_measured_at_its_own_image_size() -> None:
+    source = ModelSource(variant="t", image_size=(32, 32))
+    plan = MeasurementPlan(threads=(1,), rounds=1, min_runs=2, min_seconds=0, warmup_seconds=0)
+    row = measure([Candidate("torch", source=source)], plan).rows[0]
+    assert row.outcome is Outcome.MEASURED, row.reason
+    assert row.image_size == (32, 32)
+    assert row.artifact == "LinGlo t"
+
+
+def test_candidates_need_exactly_one_model(graph: Path) -> None:
+    with pytest.raises(UsageError, match="needs one model"):
+        Candidate("torch")
+    with pytest.raises(UsageError, match="needs one model"):
+        Candidate("torch", graph, ModelSource(variant="t"))
+
+
+def test_labels_name_the_backend_and_the_model() -> None:
+    assert Candidate("torch", source=ModelSource(variant="t")).label == "torch LinGlo t"
+    assert Candidate("torch", source=ModelSource(checkpoint=Path("a/best.pt"))).label == "torch best.pt"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"batch_sizes": ()},
+        {"batch_sizes": (0,)},
+        {"threads": (-1,)},
+        {"image_size": (0, 4)},
+        {"rounds": 0},
+        {"min_runs": 0},
+        {"min_seconds": -1.0},
+        {"warmup_runs": -1},
+        {"timeout_seconds": 0.0},
+        {"confidence": 1.0},
+        {"bootstrap": 0},
+    ],
+)
+def test_impossible_plans_are_refused_where_they_are_made(values: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="cannot be made"):
+        MeasurementPlan(**values)  # type: ignore[arg-type]
+
+
+def test_an_impossible_budget_is_refused() -> None:
+    with pytest.raises(UsageError, match="latency budget"):
+        LatencyBudget(max_p50_ms=0)
+
+
+def test_repeated_batch_sizes_are_measured_once() -> None:
+    assert MeasurementPlan(batch_sizes=(1, 8, 1)).batch_sizes == (1, 8)
