@@ -237,6 +237,7 @@ class TensorRt:
                 record=record,
                 model=model,
                 device=device,
+                why_not="no GPU here can load it" if machine.gpus else "no GPU",
                 load_cuda=self._load_cuda,
             )
             record = replace(record, precision=proof)

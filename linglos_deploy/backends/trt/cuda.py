@@ -115,10 +115,6 @@ class Cuda:
         """Free a recorded graph."""
         self.call("cudaGraphExecDestroy", graph)
 
-    def free_memory(self) -> int:
-        """Return how many bytes of the device's memory are free."""
-        return int(self.call("cudaMemGetInfo")[0])
-
     def buffer(self) -> Buffer:
         """Return an empty buffer."""
         return Buffer(self)

@@ -28,6 +28,7 @@ def prove_precisions(
     record: EngineRecord,
     model: OnnxArtifact,
     device: int | None,
+    why_not: str,
     load_cuda: Callable[[], Any],
 ) -> PrecisionProof:
     """Say in which precisions the layers of an engine compute; where they cannot be seen, say why.
@@ -39,11 +40,12 @@ def prove_precisions(
         record: Its sidecar.
         model: The graph that it was compiled from.
         device: Number of the GPU; ``None`` if there is none that can load the engine.
+        why_not: Why there is none.
         load_cuda: Imports the CUDA bindings.
     """
     expected = expected_precisions(load_onnx(model.path))
     if device is None:
-        return PrecisionProof(False, "not inspected, no GPU", expected=expected)
+        return PrecisionProof(False, f"not inspected, {why_not}", expected=expected)
     options = RunOptions(cuda_graphs=False, allow_host_code=True, weights=model.path)  # it was built here just now
     try:
         cuda = Cuda(load_cuda(), device)

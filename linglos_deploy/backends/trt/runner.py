@@ -13,7 +13,6 @@ import numpy as np
 from linglos_deploy.backends.trt.cuda import Buffer, Cuda
 from linglos_deploy.backends.trt.flavour import Flavour, member
 from linglos_deploy.backends.trt.log import Log, make_logger
-from linglos_deploy.backends.trt.parse import DTYPES
 from linglos_deploy.backends.trt.rtx_cache import runtime_config
 from linglos_deploy.backends.trt.sidecar import EngineRecord
 from linglos_deploy.errors import ArtifactError, DataError, RunError
@@ -272,12 +271,6 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
         found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
         return found
     return np.dtype(name)
-
-
-def engine_dtypes(engine: Any) -> dict[str, str]:
-    """Return NumPy's type name of every input and output that an engine really has."""
-    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-    return {name: DTYPES.get(engine.get_tensor_dtype(name).name, "unknown") for name in names}
 
 
 @contextmanager

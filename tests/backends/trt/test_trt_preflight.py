@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from linglos_deploy.artifacts import OnnxArtifact
+from linglos_deploy.backends.base import BuildSpec, HardwareCompatibility
+from linglos_deploy.backends.trt.preflight import Host, check_engine, rebuild_command, require_loadable
+from linglos_deploy.backends.trt.sidecar import (
+    SCHEMA,
+    UNKNOWN,
+    EngineRecord,
+    Target,
+    open_engine,
+    read_record,
+    sidecar_path,
+)
+from linglos_deploy.errors import ArtifactError
+from linglos_deploy.files import sha256_bytes
+from linglos_deploy.reports.codec import write_json
+from linglos_deploy.reports.doctor import EngineCheck, Gpu, Machine
+
+PLAN = b"ftrt" + bytes(range(200))
+ADA = Gpu(0, "NVIDIA L4", "8.9", 24 << 30)
+MACHINE = Machine(
+    system="Linux 6.8",
+    platform="linux-x86_64",
+    python="3.12.3",
+    cpu="cpu",
+    cpu_count=8,
+    memory_bytes=32 << 30,
+    gpus=(ADA,),
+    driver="580.65.06",
+    cuda="13.0",
+)
+HOST = Host(machine=MACHINE, versions={"tensorrt": "10.16.1.11", "tensorrt-rtx": "1.7.1.116"})
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path, linear: OnnxArtifact, spec: BuildSpec) -> Write:
+    def write_engine(plan: bytes = PLAN, **changes: Any) -> Path:
+        record = EngineRecord(
+            schema=SCHEMA,
+            backend="tensorrt",
+            version="10.16.1.11",
+            digest=sha256_bytes(PLAN),
+            bytes=len(PLAN),
+            onnx_digest=linear.digest,
+            onnx_name="model.int8.onnx",
+            target=Target(("8.9",), gpu="NVIDIA L4", driver="570.10", platform="linux-x86_64"),
+            spec=spec,
+            flags=(),
+            strongly_typed=True,
+            host_code=False,
+            precision=UNKNOWN,
+            signature=linear.signature,
+            lineage=(),
+        )
+        path = tmp_path / "m.engine"
+        path.write_bytes(plan)
+        write_json(replace(record, **changes), sidecar_path(path))
+        return path
+
+    return write_engine
+
+
+def failed(check: EngineCheck) -> list[str]:
+    return [condition.name for condition in check.conditions if condition.passed is False]
+
+
+def test_an_engine_that_fits_passes_every_condition(write: Write):
+    plan = write()
+    check = check_engine(plan, HOST)
+    assert check.passed
+    assert not check.refused
+    assert [condition.reason for condition in check.conditions] == [""] * len(check.conditions)
+    assert require_loadable(plan, HOST) == read_record(plan)
+
+
+FLIPPED = bytearray(PLAN)
+FLIPPED[100] ^= 1
+FOREIGN = b'{"names": ["a"]}'
+
+REFUSALS = {
+    "truncated": ({"plan": PLAN[:-50]}, HOST, ["size"]),
+    "bit-flipped": ({"plan": bytes(FLIPPED)}, HOST, ["digest"]),
+    "a foreign header in front": ({"plan": FOREIGN + PLAN}, HOST, ["header", "size"]),
+    "a foreign header with a sidecar of its own": (
+        {"plan": FOREIGN + PLAN, "digest": sha256_bytes(FOREIGN + PLAN), "bytes": len(FOREIGN + PLAN)},
+        HOST,
+        ["header"],
+    ),
+    "the other flavour": ({}, replace(HOST, backend="tensorrt-rtx"), ["backend"]),
+    "another version": ({"version": "10.3.0.30"}, HOST, ["version"]),
+    "another build of the version": ({"version": "10.16.1.12"}, HOST, ["version"]),
+    "a missing library": ({}, replace(HOST, versions={}), ["version"]),
+    "another compute capability": ({"target": Target(("8.6",))}, HOST, ["compute capability"]),
+    "a GPU that is too old": ({"target": Target(minimum_compute_capability="9.0")}, HOST, ["compute capability"]),
+    "another platform": ({"target": Target(("8.9",), platform="linux-aarch64")}, HOST, ["platform"]),
+    "no GPU": (
+        {},
+        replace(HOST, machine=replace(MACHINE, gpus=(), driver=None, cuda=None)),
+        ["compute capability", "driver", "memory"],
+    ),
+    "too little memory": (
+        {},
+        replace(HOST, machine=replace(MACHINE, gpus=(replace(ADA, free_bytes=100),))),
+        ["memory"],
+    ),
+    "host code": ({"host_code": True}, HOST, ["host code"]),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_a_wrong_engine_or_machine_is_refused_with_its_reason_and_the_rebuild_command(write: Write, case: str):
+    changes, host, expected = REFUSALS[case]
+    plan = write(**changes)
+    check = check_engine(plan, host)
+    assert failed(check) == expected
+    assert all(condition.reason for condition in check.conditions if condition.passed is False)
+    with pytest.raises(ArtifactError) as caught:
+        require_loadable(plan, host)
+    assert caught.value.next_step == check.rebuild
+    for condition in check.conditions:
+        assert (condition.passed is not False) or condition.reason in str(caught.value)
+
+
+def test_a_missing_plan_is_said(write: Write):
+    plan = write()
+    plan.unlink()
+    assert failed(check_engine(plan, HOST)) == ["file"]
+    with pytest.raises(ArtifactError, match="no engine"):
+        open_engine(plan)
+
+
+@pytest.mark.parametrize("text", [None, "", "{", '{"schema": "linglos.engine/2"}', "[1]"])
+def test_a_plan_without_a_readable_sidecar_is_refused(write: Write, text: str | None):
+    plan = write()
+    sidecar_path(plan).unlink() if text is None else sidecar_path(plan).write_text(text)
+    assert failed(check_engine(plan, HOST)) == ["sidecar"]
+    with pytest.raises(ArtifactError):
+        require_loadable(plan, HOST)
+
+
+def test_an_unknown_schema_or_backend_is_refused(write: Write):
+    assert failed(check_engine(write(schema="linglos.engine/9"), HOST)) == ["sidecar"]
+    assert failed(check_engine(write(backend="tensorflow"), HOST)) == ["backend"]
+
+
+def test_version_compatible_engines_load_in_later_releases_of_the_same_major(write: Write, spec: BuildSpec):
+    plan = write(version="10.3.0.30", spec=replace(spec, version_compatible=True))
+    assert check_engine(plan, HOST).passed
+    older = replace(HOST, versions={"tensorrt": "10.2.0.19"})
+    next_major = replace(HOST, versions={"tensorrt": "11.4.0.106"})
+    assert failed(check_engine(plan, older)) == ["version"]
+    assert failed(check_engine(plan, next_major)) == ["version"]
+
+
+def test_what_cannot_be_told_is_neither_passed_nor_refused(write: Write):
+    plan = write(target=Target(("8.9",), driver="590.1"))
+    check = check_engine(plan, replace(HOST, versions={"tensorrt": "unknown"}))
+    unknown = [condition.name for condition in check.conditions if condition.passed is None]
+    assert unknown == ["version", "driver"]
+    assert not check.passed
+    assert not check.refused
+    require_loadable(plan, HOST)
+
+
+def test_host_code_loads_once_it_is_allowed(write: Write):
+    assert check_engine(write(host_code=True), replace(HOST, allow_host_code=True)).passed
+
+
+def test_the_rebuild_command_repeats_every_choice_and_adds_the_gpu_at_hand(write: Write, spec: BuildSpec):
+    asked = replace(
+        spec,
+        compute_capabilities=("12.0", "8.6"),
+        workspace_bytes=1 << 30,
+        optimization_level=5,
+        hardware_compatibility=HardwareCompatibility.AMPERE_PLUS,
+        tf32=True,
+    )
+    record = read_record(write(spec=asked))
+    words = shlex.split(rebuild_command(record, HOST, plan=Path("dir with space/m.engine")))
+    assert words[:3] == ["linglos-deploy", "build", "dir with space/model.int8.onnx"]
+    options = dict(zip(words[3::2], words[4::2], strict=False))
+    assert options["--sm"] == "86,89,120"
+    assert options["--profile"] == "1,2,4"
+    assert {"--tf32", "--optimization-level", "--workspace", "--hardware-compatibility"} <= set(words)
