@@ -103,6 +103,7 @@ def load_model(source: ModelSource, *, progress: Progress = SILENT) -> TorchMode
         preprocess = _preprocess(described, source, checkpoint)
         check_image_size(preprocess.input_size, divisor=described.size_divisor)
         _load_weights(described.module, source, checkpoint)
+        described.module.cpu().float().eval().requires_grad_(False)
         if source.factory is not None:
             described = observe_outputs(described, preprocess.input_size, task=source.task, spec=source.factory)
         return _finish(described, source, checkpoint, preprocess)
@@ -190,15 +191,14 @@ def _finish(
 ) -> TorchModel:
     from linglos_deploy.models.weights import state_digest
 
-    module = described.module.cpu().float().eval().requires_grad_(False)
     return TorchModel(
-        module=module,
+        module=described.module,
         name=re.sub(r"[^\w.-]+", "_", described.name),
         output_names=described.output_names,
         preprocess=preprocess,
         labels=_labels(described, source, checkpoint),
         size_divisor=described.size_divisor,
-        digest=state_digest(module.state_dict()),
+        digest=state_digest(described.module.state_dict()),
         synthetic_weights=checkpoint is None and source.factory is None,
         lineage=(_step(described, source, checkpoint),),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from linglos_deploy.errors import CheckpointError, UsageError
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
 Tensors = Mapping[str, "torch.Tensor"]
 STAGES = range(4)
+DEFAULT_CLASSES = 1000
 
 
 def resolve_config(checkpoint: Checkpoint, *, variant: str | None) -> LinGloConfig:
@@ -30,22 +30,18 @@ def resolve_config(checkpoint: Checkpoint, *, variant: str | None) -> LinGloConf
         CheckpointError: The metadata gives impossible sizes.
     """
     said, tensors = checkpoint.metadata, checkpoint.tensors
-    if variant is not None:
-        default = variant_config(variant)
-    elif said.variant is not None:
-        default = VARIANTS[said.variant]
-    else:
-        default = VARIANTS[nearest_variant(tensors)[0]]
-    dims = None if variant else said.dims or (None if said.variant else infer_dims(tensors))
-    depths = None if variant else said.depths or (None if said.variant else infer_depths(tensors))
-    classes = said.num_classes or infer_classes(tensors)
+    name = variant or said.variant
+    named = variant_config(name) if name else None
+    dims = named.dims if named else infer_dims(tensors)
+    depths = named.depths if named else infer_depths(tensors)
+    if variant is None:
+        dims, depths = said.dims or dims, said.depths or depths
+    if dims is None or depths is None:  # not a LinGlo: whatever it is compared with will show the difference
+        nearest = VARIANTS[nearest_variant(tensors)[0]]
+        dims, depths = dims or nearest.dims, depths or nearest.depths
+    classes = said.num_classes or infer_classes(tensors) or DEFAULT_CLASSES
     try:
-        return replace(
-            default,
-            dims=dims or default.dims,
-            depths=depths or default.depths,
-            num_classes=classes or default.num_classes,
-        )
+        return LinGloConfig(dims, depths, num_classes=classes)
     except UsageError as error:
         raise CheckpointError(
             f"'{checkpoint.path}' describes an impossible LinGlo: {error.message}",
