@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from onnx import TensorProto, helper
-from trt_graphs import save_graph
+from trt_graphs import PRECISIONS, save_convnet, save_graph
 
 from linglos_deploy.artifacts import OnnxArtifact
 from linglos_deploy.backends.base import BuildSpec, HardwareCompatibility
@@ -182,3 +182,26 @@ def test_an_error_in_the_progress_display_ends_the_build_and_is_raised(
 
     with pytest.raises(RuntimeError, match="display broke"):
         tensorrt_rtx().compile(linear, spec, out=tmp_path / "m.engine", progress=Recorder(fail))
+
+
+EXPECTED = {
+    "fp32": ("float32",),
+    "fp16": ("float16",),
+    "bf16": ("bfloat16",),
+    "int8": ("int8",),
+    "int8+fp16": ("int8",),
+}
+
+
+@pytest.mark.parametrize("dynamic", [False, True], ids=["fixed size", "dynamic size"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_precision_compiles_with_two_batch_profiles(tmp_path: Path, precision: str, dynamic: bool):
+    model = save_convnet(tmp_path, precision, dynamic=dynamic)
+    size = {"height": (16, 32, 64), "width": (16, 32, 64)} if dynamic else {}
+    profiles = tuple(make_profile(model.signature, {"batch": batch, **size}) for batch in ((1, 1, 1), (1, 8, 32)))
+    engine = tensorrt_rtx().compile(model, BuildSpec(profiles=profiles), out=tmp_path / "m.engine")
+    record = read_record(engine.path)
+    assert record.digest == sha256_file(engine.path)
+    assert record.signature.inputs[0].dtype == model.signature.inputs[0].dtype
+    assert record.precision.expected == EXPECTED[precision]
+    assert "[INFO]" in (tmp_path / "m.log").read_text()
