@@ -1,0 +1,3 @@
+#pragma once
+
+#define LINGLOS_VERSION "0.1.0"

@@ -1,0 +1,210 @@
+// Which file of a bundle runs here, and why.
+#include <algorithm>
+#include <utility>
+
+#include "backend.hpp"
+#include "files.hpp"
+
+namespace linglos {
+
+std::vector<BackendInfo> backends() {
+  std::vector<BackendInfo> found;
+#if LINGLOS_HAS_TENSORRT
+  found.push_back(detail::tensorrt_info());
+#endif
+#if LINGLOS_HAS_ONNXRUNTIME
+  found.push_back(detail::onnxruntime_info());
+#endif
+  return found;
+}
+
+namespace detail {
+namespace {
+
+/// INT8 kernels of a CPU without dot-product instructions are slower than its float32 kernels.
+bool cpu_has_int8_dot_product() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx512vnni") != 0;
+#elif defined(__ARM_FEATURE_DOTPROD)
+  return true;
+#else
+  return false;
+#endif
+}
+
+template <typename Entry>
+ModelFile load(const Bundle& bundle, const Entry& entry) {
+  ModelFile model;
+  model.file = entry.file;
+  model.input = entry.input;
+  model.preprocessing = bundle.manifest().preprocessing;
+  model.inputs = entry.inputs;
+  model.outputs = entry.outputs;
+  if constexpr (std::is_same_v<Entry, GraphEntry>)
+    model.session_options = entry.session_options;
+  else
+    model.requirements = entry.requirements;
+  check_input(model);
+  model.data = bundle.read(entry.file);
+  return model;
+}
+
+std::string precisions(const Manifest& manifest) {
+  std::string names;
+  for (const auto& graph : manifest.graphs) names += (names.empty() ? "" : ", ") + graph.precision;
+  return names;
+}
+
+void check_options(const SessionOptions& options) {
+  const auto check = [](const char* name, int value, int low, int high) {
+    if (value < low || value > high)
+      throw UsageError(std::string(name) + " must be from " + std::to_string(low) + " to " + std::to_string(high) +
+                       ", found " + std::to_string(value) + ".");
+  };
+  check("threads", options.threads, 0, 1024);
+  check("contexts", options.contexts, 1, 1024);
+  check("max_batch", options.max_batch, 1, 65536);
+  check("device_index", options.device_index, 0, 1024);
+}
+
+/// Tries the compiled engines in the order of the manifest; appends to `why` what spoke against each.
+bool try_engines(const Bundle& bundle, const SessionOptions& options, [[maybe_unused]] Choice& choice,
+                 std::string& why, [[maybe_unused]] ErrorCode& code) {
+  for (const auto& entry : bundle.manifest().engines) {
+    if (!options.precision.empty() && options.precision != entry.precision) continue;
+    std::string reason;
+    if (entry.backend != "tensorrt") {
+      reason = "this library does not run " + entry.backend + " engines";
+    } else {
+#if LINGLOS_HAS_TENSORRT
+      try {
+        require_tensorrt(entry, bundle.manifest().files.at(entry.file).bytes, options.device_index);
+        choice.engine = open_tensorrt(load(bundle, entry), options);
+        choice.backend = "tensorrt";
+        choice.file = entry.file;
+        choice.source = entry.source;
+        choice.precision = entry.precision;
+        choice.input = entry.input;
+        choice.reason = entry.file + ": a TensorRT engine that fits " + choice.engine->device();
+        return true;
+      } catch (const BundleError&) {
+        throw;  // a changed file is never a reason to try the next one
+      } catch (const Error& error) {
+        reason = error.what();
+        code = error.code();
+      }
+#else
+      reason = "built without TensorRT (configure with -DLINGLOS_TENSORRT=ON)";
+#endif
+    }
+    why += (why.empty() ? "" : "; ") + entry.file + ": " + reason;
+  }
+  return false;
+}
+
+#if LINGLOS_HAS_ONNXRUNTIME
+const GraphEntry& pick_graph(const Bundle& bundle, const SessionOptions& options, std::string& why) {
+  const Manifest& manifest = bundle.manifest();
+  if (!options.precision.empty()) {
+    for (const auto& graph : manifest.graphs)
+      if (graph.precision == options.precision) {
+        why += (why.empty() ? "" : "; ") + options.precision + " was asked for";
+        return graph;
+      }
+    throw UsageError("The bundle " + in_quotes(bundle.path()) + " has no " + options.precision + " graph, only " +
+                     precisions(manifest) + ".");
+  }
+  const auto int8 = std::find_if(manifest.graphs.begin(), manifest.graphs.end(),
+                                 [](const GraphEntry& graph) { return graph.precision == "int8"; });
+  if (int8 == manifest.graphs.end()) return manifest.graphs.front();
+  if (cpu_has_int8_dot_product() && options.device != DeviceKind::cuda) {
+    why += std::string(why.empty() ? "" : "; ") + "this CPU has INT8 dot products";
+    return *int8;
+  }
+  why += std::string(why.empty() ? "" : "; ") + "float32, because INT8 is not faster here";
+  return manifest.graphs.front();
+}
+
+Choice open_graph(const Bundle& bundle, const SessionOptions& options, std::string why) {
+  const bool cuda = options.device == DeviceKind::cuda ||
+                    (options.device == DeviceKind::automatic && onnxruntime_has_cuda());
+  const GraphEntry& graph = pick_graph(bundle, options, why);
+  Choice choice;
+  try {
+    choice.engine = open_onnxruntime(load(bundle, graph), options, cuda);
+  } catch (const DeviceError& error) {
+    if (!cuda || options.device == DeviceKind::cuda) throw;
+    why += std::string(why.empty() ? "" : "; ") + error.what();
+    choice.engine = open_onnxruntime(load(bundle, graph), options, false);
+  }
+  choice.backend = "onnxruntime";
+  choice.file = choice.source = graph.file;
+  choice.precision = graph.precision;
+  choice.input = graph.input;
+  choice.reason = graph.file + " with ONNX Runtime on " + choice.engine->device() + (why.empty() ? "" : ": " + why);
+  return choice;
+}
+#endif
+
+}  // namespace
+
+std::size_t input_bytes(const ModelFile& model) {
+  const auto values = 3 * static_cast<std::size_t>(model.preprocessing.height) *
+                      static_cast<std::size_t>(model.preprocessing.width);
+  return values * (model.input == InputKind::tensor ? sizeof(float) : 1);
+}
+
+std::size_t values_per_image(const TensorSpec& output) {
+  std::size_t count = 1;
+  for (std::size_t i = 1; i < output.shape.size(); ++i) count *= static_cast<std::size_t>(output.shape[i]);
+  return count;
+}
+
+std::size_t check_input(const ModelFile& model) {
+  const std::string where = in_quotes(model.file) + " in the manifest";
+  if (model.inputs.size() != 1) throw BundleError(where + " has no single input.");
+  if (model.outputs.empty()) throw BundleError(where + " has no output.");
+  const TensorSpec& input = model.inputs.front();
+  const bool tensor = model.input == InputKind::tensor;
+  const std::int64_t height = model.preprocessing.height;
+  const std::int64_t width = model.preprocessing.width;
+  const std::int64_t expected[3] = {tensor ? 3 : height, tensor ? height : width, tensor ? width : 3};
+  bool fits = input.shape.size() == 4 && input.dtype == (tensor ? "float32" : "uint8");
+  for (std::size_t i = 1; fits && i < 4; ++i) fits = input.shape[i] == -1 || input.shape[i] == expected[i - 1];
+  if (!fits)
+    throw BundleError(where + " takes " + input.dtype + " input that does not fit the preprocessing, " +
+                      (tensor ? "float32 N x 3 x " : "uint8 N x ") + std::to_string(height) + " x " +
+                      std::to_string(width) + (tensor ? "." : " x 3."));
+  const std::int64_t batch = input.shape[0];
+  if (batch == 0 || batch > 65536) throw BundleError(where + " has a batch of " + std::to_string(batch) + ".");
+  return batch < 0 ? 0 : static_cast<std::size_t>(batch);
+}
+
+Choice choose_engine(const Bundle& bundle, const SessionOptions& options) {
+  check_options(options);
+  Choice choice;
+  std::string why;
+  ErrorCode code = ErrorCode::backend;
+  if (options.backend != BackendKind::onnxruntime && options.device != DeviceKind::cpu &&
+      try_engines(bundle, options, choice, why, code))
+    return choice;
+  if (options.backend == BackendKind::tensorrt) {
+    if (why.empty())
+      why = options.device == DeviceKind::cpu ? "TensorRT needs a CUDA device"
+                                              : "the bundle has no engine" +
+                                                    (options.precision.empty() ? "" : " of precision " + options.precision) +
+                                                    "; 'linglos-deploy export --engine tensorrt' builds one";
+    if (code == ErrorCode::device) throw DeviceError("No TensorRT engine can run here: " + why + ".");
+    throw BackendError("No TensorRT engine can run here: " + why + ".");
+  }
+#if LINGLOS_HAS_ONNXRUNTIME
+  return open_graph(bundle, options, std::move(why));
+#else
+  throw BackendError("No engine can run here (" + why +
+                     "), and this library was built without ONNX Runtime (-DLINGLOS_ONNXRUNTIME=ON).");
+#endif
+}
+
+}  // namespace detail
+}  // namespace linglos
