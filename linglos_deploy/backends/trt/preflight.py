@@ -98,7 +98,7 @@ def rebuild_command(record: EngineRecord, host: Host, *, plan: Path) -> str:
         wanted = sorted(here | set(spec.compute_capabilities), key=version_tuple)
         words += ["--sm", ",".join(text.replace(".", "") for text in wanted)]
     if spec.workspace_bytes:
-        words += ["--workspace", str(spec.workspace_bytes)]
+        words += ["--workspace", f"{max(spec.workspace_bytes >> 20, 1)}M"]
     if spec.optimization_level is not None:
         words += ["--optimization-level", str(spec.optimization_level)]
     if spec.hardware_compatibility is not HardwareCompatibility.NONE:
@@ -112,7 +112,9 @@ def rebuild_command(record: EngineRecord, host: Host, *, plan: Path) -> str:
         (spec.allow_fallback, "--allow-fallback"),
     ):
         words += [option] if on else []
-    return shlex.join([*words, "--output", str(plan)])
+    # an engine that replaced a bundle's own would no longer match the bundle's manifest
+    folder = Path("engines") if plan.with_name("manifest.json").exists() else plan.parent
+    return shlex.join([*words, "--output", str(folder)])
 
 
 def _build_command(backend: str | None) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,15 @@ def test_the_rebuild_command_repeats_every_choice_and_adds_the_gpu_at_hand(write
     record = read_record(write(spec=asked))
     words = shlex.split(rebuild_command(record, HOST, plan=Path("dir with space/m.engine")))
     assert words[:3] == ["linglos-deploy", "build", "dir with space/model.int8.onnx"]
-    options = dict(zip(words[3::2], words[4::2], strict=False))
+    options = dict(pairwise(words))
     assert options["--sm"] == "86,89,120"
     assert options["--profile"] == "1,2,4"
+    assert options["--workspace"] == "1024M"
+    assert options["--output"] == "dir with space"
     assert {"--tf32", "--optimization-level", "--workspace", "--hardware-compatibility"} <= set(words)
+
+
+def test_the_engine_of_a_bundle_is_rebuilt_beside_the_bundle_not_into_it(write: Write):
+    plan = write()
+    plan.with_name("manifest.json").write_text("{}")
+    assert check_engine(plan, HOST).rebuild.endswith("--output engines")
