@@ -58,9 +58,9 @@ _DEFAULTS = {
     # Three bits less than float16: 18 dB less.
     Precision.BF16: Limits(cosine=0.999, worst_cosine=0.99, sqnr_db=22, top1_agreement=0.95),
     # Eight bits give an activation 30 to 45 dB, and noise adds up over the layers. A defect (a wrong axis, a saturating
-    # kernel, a clipped range) leaves cosines far below these. What rounding costs in accuracy is a question of its
-    # own, with labelled images.
-    Precision.INT8: Limits(cosine=0.98, worst_cosine=0.90, sqnr_db=13, top1_agreement=0.9),
+    # kernel, a clipped range) leaves cosines far below these. The best class changes wherever the two best are closer
+    # than the noise, on random weights often; what that costs in accuracy is a question of its own, with labels.
+    Precision.INT8: Limits(cosine=0.98, worst_cosine=0.90, sqnr_db=13, top1_agreement=0.8),
 }
 
 

@@ -1,0 +1,295 @@
+"""What will be done to a graph, decided before anything is edited, with the reason for every tensor and node."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from linglos_deploy.artifacts import OnnxArtifact, load_onnx
+from linglos_deploy.calibration.thresholds import quantization_error, threshold
+from linglos_deploy.choices import Method
+from linglos_deploy.errors import ArtifactError, QuantizationError
+from linglos_deploy.quantization.rounding import ACTIVATION_LIMIT, scales_for
+from linglos_deploy.quantization.scheme import QuantScheme
+from linglos_deploy.reports.codec import read_json, write_json
+
+if TYPE_CHECKING:
+    from linglos_deploy.calibration.statistics import TensorStatistics
+    from linglos_deploy.calibration.table import CalibrationTable
+    from linglos_deploy.quantization.candidates import Candidate
+
+SCHEMA = "linglos.plan/1"
+HOPELESS_DB = 10.0
+"""Expected SQNR below which the bound of the scheme's method is given up for the one with the least squared error."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorDecision:
+    """What happens to one activation that a convolution or linear layer reads.
+
+    Attributes:
+        tensor: Its name.
+        quantize: Whether a Q/DQ pair goes in front of the nodes in ``consumers``.
+        reason: Why, in words.
+        consumers: Names of the nodes that read it in INT8; other readers keep the unrounded tensor.
+        scale: Its value per step, if quantized.
+        bound: Magnitude from which values are clipped, if quantized.
+        method: How the bound was found, if quantized: the scheme's, or ``mse`` where that one failed.
+    """
+
+    tensor: str
+    quantize: bool
+    reason: str
+    consumers: tuple[str, ...] = ()
+    scale: float | None = None
+    bound: float | None = None
+    method: Method | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "consumers", tuple(self.consumers))
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDecision:
+    """What happens to one convolution or linear layer.
+
+    Attributes:
+        node: Its name.
+        op_type: ``"Conv"``, ``"Gemm"`` or ``"MatMul"``.
+        output: Its output tensor, which identifies it.
+        quantize: Whether it becomes INT8.
+        reason: Why, in words.
+        data: The activation it reads.
+        weight: The weight it reads.
+        weight_axis: Axis of the weight's output channels, each of which gets a scale.
+        weight_bits: Width of the quantized weight.
+    """
+
+    node: str
+    op_type: str
+    output: str
+    quantize: bool
+    reason: str
+    data: str
+    weight: str
+    weight_axis: int
+    weight_bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuantPlan:
+    """Everything that applying it needs, and nothing that it does not.
+
+    Attributes:
+        graph_digest: SHA-256 of the graph it was made for.
+        scheme: What was asked for.
+        tensors: A decision for every activation that a candidate reads, in graph order.
+        nodes: A decision for every convolution and linear layer, in graph order.
+        data_digest: Digest of the calibration images.
+        preprocess_digest: Digest of their preprocessing.
+        image_count: How many images the ranges come from.
+        synthetic: Whether they were made up; then accuracy means nothing.
+        schema: Version of this file format.
+    """
+
+    graph_digest: str
+    scheme: QuantScheme
+    tensors: tuple[TensorDecision, ...]
+    nodes: tuple[NodeDecision, ...]
+    data_digest: str
+    preprocess_digest: str
+    image_count: int
+    synthetic: bool
+    schema: str = field(default=SCHEMA)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tensors", tuple(self.tensors))
+        object.__setattr__(self, "nodes", tuple(self.nodes))
+        if self.schema != SCHEMA:
+            raise ArtifactError(
+                "The quantization plan is of another version.",
+                found=self.schema,
+                expected=SCHEMA,
+                next_step="make it again with 'linglos-deploy quantize'",
+            )
+        for decision in self.tensors:
+            scale = decision.scale
+            if decision.quantize and not (scale is not None and math.isfinite(scale) and scale > 0):
+                raise ArtifactError(
+                    f"The quantization plan has no usable scale for tensor '{decision.tensor}'.",
+                    found=str(scale),
+                    expected="a positive, finite number",
+                    next_step="make it again with 'linglos-deploy quantize'",
+                )
+
+    @property
+    def quantized_nodes(self) -> tuple[NodeDecision, ...]:
+        """The nodes that become INT8."""
+        return tuple(decision for decision in self.nodes if decision.quantize)
+
+    @property
+    def quantized_tensors(self) -> tuple[TensorDecision, ...]:
+        """The activations that become INT8."""
+        return tuple(decision for decision in self.tensors if decision.quantize)
+
+    def save(self, path: Path) -> None:
+        """Write the plan as JSON, whole or not at all."""
+        write_json(self, path)
+
+    @classmethod
+    def load(cls, path: Path) -> QuantPlan:
+        """Read a plan written by :meth:`save`.
+
+        Raises:
+            ArtifactError: The file is missing, damaged or of another version.
+        """
+        return read_json(cls, path)
+
+
+def plan_quantization(model: OnnxArtifact, table: CalibrationTable, scheme: QuantScheme) -> QuantPlan:
+    """Decide for every convolution and linear layer whether it becomes INT8, and with which scale it reads.
+
+    Args:
+        model: A floating-point graph.
+        table: What was seen of its activations.
+        scheme: What is asked for.
+
+    Raises:
+        QuantizationError: The table belongs to another graph, or lacks a tensor.
+    """
+    from linglos_deploy.quantization.candidates import find_candidates  # it imports onnx; reading a plan need not
+
+    if table.graph_digest != model.digest:
+        raise QuantizationError(
+            f"The calibration table belongs to another graph than '{model.path.name}'.",
+            found=f"a table for the graph with SHA-256 {table.graph_digest[:16]}…",
+            expected=f"one for the graph with SHA-256 {model.digest[:16]}…",
+            next_step="run 'linglos-deploy calibrate' on this graph",
+        )
+    nodes: list[NodeDecision] = []
+    tensors: dict[str, TensorDecision] = {}
+    candidates = find_candidates(load_onnx(model.path))
+    readers = _readers(candidates, scheme)
+    for candidate in candidates:
+        reason = _reason_against(candidate, scheme)
+        if candidate.data not in tensors:
+            tensors[candidate.data] = _decide_tensor(
+                candidate.data, table.tensors, scheme, consumers=readers.get(candidate.data, ())
+            )
+        tensor = tensors[candidate.data]
+        if reason is None and not tensor.quantize:
+            reason = f"its input '{tensor.tensor}' stays in floating point: {tensor.reason}"
+        nodes.append(_decide_node(candidate, scheme, reason))
+    return QuantPlan(
+        graph_digest=model.digest,
+        scheme=scheme,
+        tensors=tuple(tensors.values()),
+        nodes=tuple(nodes),
+        data_digest=table.data_digest,
+        preprocess_digest=table.preprocess_digest,
+        image_count=table.image_count,
+        synthetic=table.synthetic,
+    )
+
+
+def _readers(candidates: tuple[Candidate, ...], scheme: QuantScheme) -> dict[str, tuple[str, ...]]:
+    readers: dict[str, tuple[str, ...]] = {}
+    for candidate in candidates:
+        if _reason_against(candidate, scheme) is None:
+            readers[candidate.data] = (*readers.get(candidate.data, ()), candidate.node)
+    return readers
+
+
+def _reason_against(candidate: Candidate, scheme: QuantScheme) -> str | None:
+    if reason := scheme.pattern_against(candidate.node):
+        return reason
+    if candidate.obstacle:
+        return candidate.obstacle
+    if candidate.reads_input and not scheme.first_layer:
+        return "first layer, which the scheme leaves in floating point"
+    if candidate.makes_output and not scheme.last_layer:
+        return "last layer, which the scheme leaves in floating point"
+    return None
+
+
+def _decide_tensor(
+    tensor: str, seen: Mapping[str, TensorStatistics], scheme: QuantScheme, *, consumers: tuple[str, ...]
+) -> TensorDecision:
+    if not consumers:
+        return TensorDecision(tensor, quantize=False, reason="nothing reads it in INT8")
+    if tensor not in seen:
+        raise QuantizationError(
+            f"Tensor '{tensor}' has no range.",
+            found=f"a calibration table of {len(seen)} other tensors",
+            expected=f"statistics of what {consumers[0]} reads",
+            next_step=f"calibrate again with this version, or exclude it with --nodes-to-exclude '{consumers[0]}'",
+        )
+    statistics = seen[tensor]
+    if reason := _unusable(statistics):
+        return TensorDecision(tensor, quantize=False, reason=reason)
+    method, bound = _choose_bound(statistics, scheme)
+    if bound <= 0:
+        return TensorDecision(
+            tensor, quantize=False, reason="its values are too small for a step that float32 can hold"
+        )
+    return TensorDecision(
+        tensor,
+        quantize=True,
+        reason=_range_reason(statistics, method, bound, scheme),
+        consumers=consumers,
+        scale=float(scales_for(bound, limit=ACTIVATION_LIMIT)),
+        bound=bound,
+        method=method,
+    )
+
+
+def _unusable(statistics: TensorStatistics) -> str | None:
+    if statistics.non_finite:
+        return f"calibration met {statistics.non_finite} NaN or infinite values in it"
+    if not statistics.finite:
+        return "calibration never reached it"
+    if statistics.absolute_maximum == 0:
+        return "it was zero on every calibration image"
+    return None
+
+
+def _choose_bound(statistics: TensorStatistics, scheme: QuantScheme) -> tuple[Method, float]:
+    bound = threshold(statistics, scheme.method, percentile=scheme.percentile)
+    if bound > 0 and _expected_db(statistics, bound) < HOPELESS_DB:
+        best = threshold(statistics, Method.MSE)
+        if quantization_error(statistics, best) < quantization_error(statistics, bound):
+            return Method.MSE, best
+    return scheme.method, bound
+
+
+def _range_reason(statistics: TensorStatistics, method: Method, bound: float, scheme: QuantScheme) -> str:
+    reason = (
+        f"seen from {statistics.minimum:.4g} to {statistics.maximum:.4g}; {method} clips at ±{bound:.4g}, "
+        f"expected SQNR {_expected_db(statistics, bound):.1f} dB"
+    )
+    if method is scheme.method:
+        return reason
+    asked = threshold(statistics, scheme.method, percentile=scheme.percentile)
+    return f"{reason}; {scheme.method} would clip at ±{asked:.4g} and leave {_expected_db(statistics, asked):.1f} dB"
+
+
+def _expected_db(statistics: TensorStatistics, bound: float) -> float:
+    signal, noise = statistics.mean_square, quantization_error(statistics, bound)
+    return 10 * math.log10(signal / noise) if signal > 0 and noise > 0 else math.inf
+
+
+def _decide_node(candidate: Candidate, scheme: QuantScheme, reason: str | None) -> NodeDecision:
+    return NodeDecision(
+        node=candidate.node,
+        op_type=candidate.op_type,
+        output=candidate.output,
+        quantize=reason is None,
+        reason=reason or f"INT8 activations times INT{scheme.weight_bits} weights, one scale per output channel",
+        data=candidate.data,
+        weight=candidate.weight,
+        weight_axis=candidate.weight_axis,
+        weight_bits=scheme.weight_bits,
+    )
