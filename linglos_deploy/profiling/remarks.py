@@ -58,9 +58,8 @@ def _int8_remarks(row: ProfileRow, rows: Sequence[ProfileRow], conditions: Condi
 def _why_slower(row: ProfileRow, conditions: Conditions) -> str:
     found = sorted(_DOT_PRODUCTS.intersection(conditions.instructions))
     cpu = f"this CPU has {', '.join(found)}" if found else "this CPU has no VNNI or AMX"
-    if row.options.get("int8") == "exact":
-        return f"{cpu}, and the exact mode may compute in floating point from the quantized values"
-    return cpu
+    mode = row.options.get("int8")
+    return f"{cpu}; measured in the {mode} INT8 mode" if mode else cpu
 
 
 def _run_remarks(row: ProfileRow, plan: MeasurementPlan) -> tuple[str, ...]:

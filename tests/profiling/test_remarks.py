@@ -39,10 +39,10 @@ def test_int8_that_is_slower_than_float32_is_said_with_the_cpu_s_part_in_it() ->
     assert "has avx512_vnni" in notes(row("fp32", 10), row("int8", 15), conditions=VNNI)
 
 
-def test_the_exact_mode_is_named_only_where_it_was_used() -> None:
+def test_the_int8_mode_is_named_where_the_backend_has_one() -> None:
     slow = row("int8", 15)
-    assert "exact mode" in notes(row("fp32", 10), slow)
-    assert "exact mode" not in notes(row("fp32", 10), replace(slow, options={"int8": "fast"}))
+    assert "in the exact INT8 mode" in notes(row("fp32", 10), slow)
+    assert "INT8 mode" not in notes(row("fp32", 10), replace(slow, options={}))
 
 
 def test_int8_that_is_faster_or_has_nothing_to_compare_with_gets_no_remark() -> None:

@@ -1,0 +1,122 @@
+"""Small charts as inline SVG. Colours come from the page's style sheet; every number is in a table too."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+
+from linglos_deploy.reports.document import Bar, BarChart, LineChart, Tone
+from linglos_deploy.reports.numbers import significant
+
+_WIDTH = 560
+_RIGHT = 64
+_ROW = 30
+_BAR = 14
+_CHARACTER = 6.4
+_MAX_LABEL = 34
+_LINE_HEIGHT = 170
+_LEFT_OF_LINE = 38
+
+
+def draw(chart: BarChart | LineChart, *, name: str) -> str:
+    """Return a chart as a ``<figure>``.
+
+    Args:
+        chart: What to draw.
+        name: Unique on the page; connects the drawing with its title for screen readers.
+    """
+    drawing = _bars(chart) if isinstance(chart, BarChart) else _line(chart)
+    if not drawing:
+        return ""
+    drawing = drawing.replace("<svg ", f'<svg role="img" aria-labelledby="{name}" ', 1)
+    return (
+        f'<figure><strong id="{name}">{escape(chart.title)}</strong>{drawing}'
+        f"<figcaption>{escape(chart.caption)}</figcaption></figure>"
+    )
+
+
+def _bars(chart: BarChart) -> str:
+    if not chart.bars:
+        return ""
+    left = min(_MAX_LABEL, max(len(bar.label) for bar in chart.bars)) * _CHARACTER + 12
+    top = 18 if chart.limit is not None else 4
+    height = top + _ROW * len(chart.bars)
+    largest = max([bar.reach or bar.value for bar in chart.bars] + [bar.value for bar in chart.bars])
+    if chart.limit is not None and chart.limit <= 3 * largest:
+        largest = max(largest, chart.limit)
+    scale = (_WIDTH - left - _RIGHT) / (largest or 1.0)
+    parts = [f'<line class="grid" x1="{left:.1f}" x2="{left:.1f}" y1="{top}" y2="{height}"/>']
+    for index, bar in enumerate(chart.bars):
+        parts.append(_bar(bar, left=left, middle=top + _ROW * index + _ROW / 2, scale=scale))
+    if chart.limit is not None and chart.limit <= largest:
+        x = left + chart.limit * scale
+        parts.append(f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{height}"/>')
+        parts.append(
+            f'<text class="limit-text" x="{x:.1f}" y="11" text-anchor="middle">{significant(chart.limit)}</text>'
+        )
+    return f'<svg viewBox="0 0 {_WIDTH} {height}">{"".join(parts)}</svg>'
+
+
+def _bar(bar: Bar, *, left: float, middle: float, scale: float) -> str:
+    length = max(1.0, bar.value * scale)
+    end = left + length
+    parts = [
+        f"<g><title>{escape(f'{bar.label}: {bar.text}')}</title>",
+        f'<text x="{left - 8:.1f}" y="{middle + 4:.1f}" text-anchor="end">{escape(_shorten(bar.label))}</text>',
+        f'<rect class="bar tone-{bar.tone}" x="{left:.1f}" y="{middle - _BAR / 2:.1f}" width="{length:.1f}" '
+        f'height="{_BAR}" rx="2"/>',
+    ]
+    if bar.reach is not None and bar.reach > bar.value:
+        end = left + bar.reach * scale
+        x = f'x1="{left + length:.1f}" x2="{end:.1f}"'
+        parts.append(f'<line class="reach" {x} y1="{middle:.1f}" y2="{middle:.1f}"/>')
+        parts.append(f'<line class="reach" x1="{end:.1f}" x2="{end:.1f}" y1="{middle - 4:.1f}" y2="{middle + 4:.1f}"/>')
+    parts.append(f'<text x="{end + 7:.1f}" y="{middle + 4:.1f}">{escape(bar.text)}</text></g>')
+    return "".join(parts)
+
+
+def _line(chart: LineChart) -> str:
+    values = chart.values
+    if len(values) < 2:
+        return ""
+    shown = [*values] if chart.limit is None else [*values, chart.limit]
+    low, high = _nice_range(min(shown), max(shown))
+    width, height = _WIDTH - _LEFT_OF_LINE - 10, _LINE_HEIGHT - 16
+
+    def place(index: float, value: float) -> tuple[float, float]:
+        return _LEFT_OF_LINE + width * index / (len(values) - 1), 8 + height * (high - value) / (high - low)
+
+    parts = []
+    for step in range(5):
+        value = low + (high - low) * step / 4
+        _, y = place(0, value)
+        parts.append(f'<line class="grid" x1="{_LEFT_OF_LINE}" x2="{_WIDTH - 10}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="axis" x="{_LEFT_OF_LINE - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
+    points = [place(index, value) for index, value in enumerate(values)]
+    parts.append(f'<polyline class="line" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}"/>')
+    if chart.limit is not None:
+        _, y = place(0, chart.limit)
+        parts.append(f'<line class="limit" x1="{_LEFT_OF_LINE}" x2="{_WIDTH - 10}" y1="{y:.1f}" y2="{y:.1f}"/>')
+    for label, value, (x, y) in zip(chart.labels, values, points, strict=True):
+        tone = Tone.BAD if chart.limit is not None and value < chart.limit else Tone.NEUTRAL
+        parts.append(
+            f'<circle class="point tone-{tone}" cx="{x:.1f}" cy="{y:.1f}" r="2.4">'
+            f"<title>{escape(f'{label}: {significant(value)}')}</title></circle>"
+        )
+    return f'<svg viewBox="0 0 {_WIDTH} {_LINE_HEIGHT}">{"".join(parts)}</svg>'
+
+
+def _nice_range(low: float, high: float) -> tuple[float, float]:
+    """Return bounds whose four steps are round numbers."""
+    raw = max(high - low, 1e-9) / 4
+    unit = 10.0 ** math.floor(math.log10(raw))
+    for factor in (1, 2, 2.5, 5, 10, 20, 25, 50):
+        step = factor * unit
+        bottom = math.floor(low / step) * step
+        if bottom + 4 * step >= high:
+            return bottom, bottom + 4 * step
+    raise AssertionError("fifty times the unit always suffices")
+
+
+def _shorten(label: str) -> str:
+    return label if len(label) <= _MAX_LABEL else f"{label[: _MAX_LABEL // 2 - 1]}…{label[-_MAX_LABEL // 2 :]}"

@@ -1,0 +1,183 @@
+"""What every report comes down to before it is rendered: sections of facts, tables, charts and checks.
+
+A report type becomes renderable everywhere (HTML, Markdown, JUnit, terminal) by one function from it to sections:
+
+    @sections_of.register
+    def _(report: MyReport) -> tuple[Section, ...]:
+        return (Section(title="Mine", passed=report.passed),)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import singledispatch
+
+
+class Tone(StrEnum):
+    """What a cell or a bar says about its subject."""
+
+    NEUTRAL = "neutral"
+    GOOD = "good"
+    BAD = "bad"
+    MUTED = "muted"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Text of a table, with a tone."""
+
+    text: str
+    tone: Tone = Tone.NEUTRAL
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column.
+
+    Attributes:
+        title: Its heading.
+        numeric: Numbers are aligned to the right.
+        minor: Left out where the page is too narrow for all columns.
+    """
+
+    title: str
+    numeric: bool = False
+    minor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of as many cells as there are columns."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+    def __post_init__(self) -> None:
+        if any(len(row) != len(self.columns) for row in self.rows):
+            raise ValueError(f"a row of table '{self.title}' has another number of cells than there are columns")
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bar.
+
+    Attributes:
+        label: What it stands for.
+        value: Its length.
+        text: The value as the reader sees it.
+        reach: Where the thin line beyond its end stops, such as the 90th percentile; ``None`` for none.
+        tone: Of the bar.
+    """
+
+    label: str
+    value: float
+    text: str
+    reach: float | None = None
+    tone: Tone = Tone.NEUTRAL
+
+
+@dataclass(frozen=True, slots=True)
+class BarChart:
+    """Horizontal bars from zero, with a limit across all of them.
+
+    Attributes:
+        title: With the unit.
+        caption: How to read it.
+        bars: From top to bottom.
+        limit: Where a line is drawn; ``None`` for none.
+    """
+
+    title: str
+    caption: str
+    bars: tuple[Bar, ...]
+    limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LineChart:
+    """Values in order, with a limit.
+
+    Attributes:
+        title: With the unit.
+        caption: How to read it.
+        labels: Name of each point.
+        values: From left to right.
+        limit: Where a line is drawn; ``None`` for none.
+    """
+
+    title: str
+    caption: str
+    labels: tuple[str, ...]
+    values: tuple[float, ...]
+    limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One criterion of a verdict.
+
+    Attributes:
+        name: What was checked.
+        passed: Whether it holds; ``None`` if it could not be checked here.
+        found: What was found.
+        limit: What would have been good enough.
+    """
+
+    name: str
+    passed: bool | None
+    found: str
+    limit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One part of a document.
+
+    Attributes:
+        title: Its heading.
+        passed: Its verdict, ``None`` without one.
+        summary: One or two sentences.
+        facts: Pairs of name and value.
+        warnings: What makes the result doubtful.
+        charts: Drawn in HTML only; tables say the same.
+        tables: All numbers.
+        notes: What else the reader should know.
+        checks: Every criterion, for test reports.
+    """
+
+    title: str
+    passed: bool | None = None
+    summary: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+    charts: tuple[BarChart | LineChart, ...] = ()
+    tables: tuple[Table, ...] = ()
+    notes: tuple[str, ...] = ()
+    checks: tuple[Check, ...] = ()
+
+
+@singledispatch
+def sections_of(report: object) -> tuple[Section, ...]:
+    """Turn a report into sections; register a function for a new report type.
+
+    Raises:
+        TypeError: Nobody has said how a report of this type looks.
+    """
+    raise TypeError(f"there is no rendering of {type(report).__name__}; register one with sections_of.register")
+
+
+def all_sections(reports: Iterable[object]) -> tuple[Section, ...]:
+    """Return the sections of several reports, in order."""
+    from linglos_deploy.reports import sections  # registers the report types of this package
+
+    assert sections
+    return tuple(section for report in reports for section in sections_of(report))
+
+
+def overall(sections: Iterable[Section]) -> bool | None:
+    """Return whether all verdicts are good; ``None`` if there is none."""
+    verdicts = [section.passed for section in sections if section.passed is not None]
+    return all(verdicts) if verdicts else None

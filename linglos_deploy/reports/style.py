@@ -1,0 +1,88 @@
+"""The style sheet of HTML reports; colours follow the reader's light or dark setting."""
+
+STYLE = """
+:root {
+  --page: #f6f7f9; --card: #ffffff; --text: #1b2330; --soft: #5b6675; --line: #e1e5eb; --stripe: #f8f9fb;
+  --bar: #3b6fd4; --reach: #1f4391; --good: #1a7f4b; --good-soft: #e3f4ea; --bad: #c0362c; --bad-soft: #fdeae8;
+  --warn: #8a5a00; --warn-soft: #fff5dc; --limit: #c0362c;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --page: #10141b; --card: #181e27; --text: #e3e8ef; --soft: #97a3b3; --line: #2a3240; --stripe: #1c232e;
+    --bar: #6b9bf5; --reach: #b4cdfb; --good: #5ecb92; --good-soft: #16352a; --bad: #f2877d; --bad-soft: #40201f;
+    --warn: #e9bd62; --warn-soft: #372b12; --limit: #f2877d;
+  }
+}
+* { box-sizing: border-box; }
+body {
+  margin: 0 auto; padding: 2rem clamp(1rem, 4vw, 3rem); max-width: 78rem; background: var(--page); color: var(--text);
+  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
+}
+header, .title { display: flex; flex-wrap: wrap; align-items: center; gap: .4rem .9rem; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0; letter-spacing: -.01em; overflow-wrap: anywhere; }
+h2 { font-size: 1.2rem; margin: 0; overflow-wrap: anywhere; }
+h3 { font-size: .82rem; margin: 1.6rem 0 .5rem; color: var(--soft); font-weight: 600; }
+nav { display: flex; flex-wrap: wrap; gap: .4rem; margin: 1rem 0 0; }
+nav a {
+  display: inline-flex; align-items: center; gap: .45rem; padding: .25rem .7rem; border: 1px solid var(--line);
+  border-radius: 1rem; background: var(--card); color: inherit; text-decoration: none; font-size: .88rem;
+}
+nav a:hover { border-color: var(--bar); }
+section {
+  margin: 1.25rem 0 0; padding: 1.4rem clamp(1rem, 2.5vw, 1.8rem); background: var(--card);
+  border: 1px solid var(--line); border-radius: .7rem;
+}
+.badge { padding: .1rem .6rem; border-radius: 1rem; font-size: .82rem; font-weight: 600; white-space: nowrap; }
+.badge.good { background: var(--good-soft); color: var(--good); }
+.badge.bad { background: var(--bad-soft); color: var(--bad); }
+.dot { width: .5rem; height: .5rem; border-radius: 50%; }
+.dot.good { background: var(--good); }
+.dot.bad { background: var(--bad); }
+.summary { margin: .5rem 0 0; max-width: 75ch; }
+.warning {
+  margin: .9rem 0 0; padding: .55rem .8rem; border-left: 3px solid var(--warn); border-radius: .25rem;
+  background: var(--warn-soft); color: var(--warn); font-size: .92rem;
+}
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 0 2.2rem; }
+figure { margin: 1.3rem 0 0; min-width: 0; max-width: 43rem; }
+figcaption { font-size: .82rem; color: var(--soft); margin-top: .35rem; }
+figure strong { display: block; font-size: .82rem; font-weight: 600; color: var(--soft); margin-bottom: .4rem; }
+svg { display: block; width: 100%; height: auto; font: 12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+svg text { fill: var(--text); paint-order: stroke; stroke: var(--card); stroke-width: 4px; stroke-linejoin: round; }
+svg .axis { fill: var(--soft); font-size: 11px; }
+svg .grid { stroke: var(--line); }
+svg .bar { fill: var(--bar); }
+svg .bar.tone-good { fill: var(--good); }
+svg .bar.tone-bad { fill: var(--bad); }
+svg .bar.tone-muted { fill: var(--soft); }
+svg .reach { stroke: var(--reach); stroke-width: 1.5; }
+svg .limit { stroke: var(--limit); stroke-width: 1.5; stroke-dasharray: 4 3; }
+svg .limit-text { fill: var(--limit); font-size: 11px; }
+svg .line { fill: none; stroke: var(--bar); stroke-width: 1.6; stroke-linejoin: round; }
+svg .point { fill: var(--bar); }
+svg .point.tone-bad { fill: var(--bad); }
+.scroll { width: fit-content; max-width: 100%; overflow-x: auto; border: 1px solid var(--line); border-radius: .45rem; }
+.scroll:focus-visible { outline: 2px solid var(--bar); }
+table { border-collapse: collapse; min-width: min(100%, 43rem); font-size: .88rem; }
+th, td { padding: .42rem .75rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
+th { color: var(--soft); font-weight: 600; white-space: nowrap; background: var(--stripe); }
+tbody tr:last-child td { border-bottom: 0; }
+tbody tr:hover { background: var(--stripe); }
+td { overflow-wrap: break-word; min-width: 4rem; }
+.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+td.tone-good { color: var(--good); }
+td.tone-bad { color: var(--bad); font-weight: 600; }
+td.tone-muted { color: var(--soft); }
+ul { margin: 0; padding-left: 1.15rem; font-size: .9rem; }
+li { margin: .15rem 0; }
+.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: .7rem 1.6rem; margin: 0; }
+.facts div { min-width: 0; }
+dt { font-size: .78rem; color: var(--soft); }
+dd { margin: 0; font-size: .9rem; overflow-wrap: anywhere; }
+footer { margin: 1.5rem 0 0; color: var(--soft); font-size: .82rem; }
+@media print {
+  body { background: #fff; padding: 0; }
+  section { border: 0; padding: 0; break-inside: avoid-page; }
+  nav { display: none; }
+}
+"""
