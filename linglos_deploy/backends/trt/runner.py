@@ -97,6 +97,8 @@ def open_session(
         raise ArtifactError(f"{flavour.title} refuses the engine '{plan}'.", found=log.tail())
     if record.spec.strip_weights:
         _fill_in_weights(module, engine, options.weights, logger=logger, log=log, plan=plan)
+    if record.spec.weight_streaming:  # how much stays on the device must be decided before the first context
+        engine.weight_streaming_budget_v2 = engine.get_weight_streaming_automatic_budget()
     with ExitStack() as owner:
         make_context = owner.enter_context(_contexts(module, flavour, engine, options))
         yield Session(module, flavour, engine, record, cuda, log, options, make_context)

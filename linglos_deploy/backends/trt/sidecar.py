@@ -154,11 +154,14 @@ def open_engine(plan: Path) -> EngineArtifact:
 
 def to_artifact(record: EngineRecord, plan: Path) -> EngineArtifact:
     """Return the artifact that ``record`` describes."""
+    requirements = {"version": record.version, "compute_capability": record.target.describe()}
+    if record.target.platform:
+        requirements["platform"] = record.target.platform
     return EngineArtifact(
         path=plan,
         signature=record.signature,
         digest=record.digest,
         backend=record.backend,
-        requirements={"version": record.version, "compute_capability": record.target.describe()},
+        requirements=requirements,
         lineage=record.lineage,
     )

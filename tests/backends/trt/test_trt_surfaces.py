@@ -275,6 +275,17 @@ def test_a_stripped_engine_takes_its_weights_from_the_graph(
     assert "OnnxParserRefitter.refit_from_file" in module.calls
 
 
+def test_streamed_weights_get_a_budget_before_the_first_run(
+    backend: MakeBackend, module: Any, linear: OnnxArtifact, spec: BuildSpec, tmp_path: Path
+):
+    engine = backend().compile(linear, replace(spec, weight_streaming=True), out=tmp_path / "m.engine")
+    module.calls.clear()
+    with backend().open(engine) as runner:
+        runner.run({"image": rows(1)})
+    budget = module.calls.index("ICudaEngine.weight_streaming_budget_v2=")
+    assert budget < module.calls.index("ICudaEngine.create_execution_context")
+
+
 def test_a_device_that_is_not_there_is_said_before_anything_is_loaded(
     backend: MakeBackend, module: Any, linear: OnnxArtifact, spec: BuildSpec, tmp_path: Path
 ):
