@@ -17,8 +17,9 @@ _LARGEST = float(np.finfo(np.float16).max)
 def scales_for(bounds: npt.ArrayLike, *, limit: int) -> npt.NDArray[np.float32]:
     """Return the scales whose grids just reach ``bounds``.
 
-    Scales are rounded up to numbers that float16 has too, at most 0.1 % above: a graph whose scales are turned into
-    float16 later, for an engine, then has the same grid to the bit. Bounds of zero get the smallest such scale.
+    Scales are rounded up to numbers that float16 has too, by 0.1 % or, below 6e-5, by 6e-8 at most: a graph whose
+    scales are turned into float16 later, for an engine, then has the same grid to the bit. Bounds of zero get the
+    smallest such scale, bounds beyond float16 a plain float32 one.
 
     Args:
         bounds: Largest magnitudes, finite and not negative, of any shape.
@@ -34,7 +35,7 @@ def scales_for(bounds: npt.ArrayLike, *, limit: int) -> npt.NDArray[np.float32]:
     clipped = np.clip(wanted, _SMALLEST, _LARGEST)
     rounded = clipped.astype(np.float16)
     too_small = rounded.astype(np.float64) < clipped
-    up = np.where(too_small, np.nextafter(rounded, np.float16(np.inf)), rounded).astype(np.float32)
+    up = np.where(too_small, np.nextafter(rounded, np.float16(_LARGEST)), rounded).astype(np.float32)
     beyond = np.nextafter(wanted.astype(np.float32), np.float32(np.inf))  # float16 has nothing there; keep the range
     return np.where(wanted > _LARGEST, np.minimum(beyond, np.finfo(np.float32).max), up).astype(np.float32)
 
