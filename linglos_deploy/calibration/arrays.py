@@ -1,0 +1,233 @@
+"""Images in an ``.npz`` or ``.npy`` file, read row by row, so that the file may be larger than memory.
+
+Two forms are taken: uint8 of shape N x H x W x 3, pixels at the model's input size; and float32 of shape N x 3 x H x W,
+normalized model input. Pickled objects are never read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from linglos_deploy.calibration.sources import Skipped
+from linglos_deploy.errors import DataError
+from linglos_deploy.preprocessing import PreprocessSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_IMAGE_KEYS = ("images", "image", "x")
+_LABEL_KEYS = ("labels", "label", "y")
+_MAX_LABELS = 1 << 26
+_MAX_RATIO = 1040
+"""Deflate cannot compress further than 1032 to 1; what claims more is lying about its size."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+
+    @property
+    def row_bytes(self) -> int:
+        return int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+
+
+@dataclass(slots=True)
+class ArraySource:
+    """The images of one array in a file."""
+
+    path: Path
+    labels: tuple[int, ...] | None
+    listing: str
+    _header: _Header
+    _open: Callable[[], IO[bytes]]
+    _stream: IO[bytes] | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Names such as ``images.npz[7]``."""
+        return tuple(f"{self.path.name}[{index}]" for index in range(self._header.shape[0]))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    @property
+    def skipped(self) -> Skipped:
+        """Nothing: an array is usable as a whole or not at all."""
+        return ()
+
+    @property
+    def normalized(self) -> bool:
+        """Whether it holds float32 model input."""
+        return self._header.dtype == np.float32
+
+    def read(self, index: int) -> NDArray[np.uint8] | NDArray[np.float32]:
+        """Read one row; see :class:`~linglos_deploy.calibration.sources.ImageSource`."""
+        header = self._header
+        with self._lock, _reading(self.path):
+            if self._stream is None:
+                self._stream = self._open()
+            self._stream.seek(header.offset + index * header.row_bytes)
+            data = self._stream.read(header.row_bytes)
+        if len(data) < header.row_bytes:
+            raise _unreadable(self.path, f"the data end within image {index} of {header.shape[0]}")
+        row = np.frombuffer(data, dtype=header.dtype).reshape(header.shape[1:])
+        if header.dtype == np.float32 and not np.isfinite(row).all():
+            raise DataError(
+                f"'{self.path}' holds values that are not finite.",
+                found=f"{int(np.isnan(row).sum())} NaN and {int(np.isinf(row).sum())} infinite values in image {index}",
+                expected="finite float32 values",
+                next_step="find out where they come from; a model cannot be calibrated on them",
+            )
+        return row
+
+
+def open_array(path: Path, spec: PreprocessSpec) -> ArraySource:
+    """Read the header of an ``.npz`` or ``.npy`` file.
+
+    Raises:
+        DataError: The file is damaged, has no array of a supported form, or is cut short.
+    """
+    with _reading(path):
+        if path.suffix.lower() == ".npz":
+            with zipfile.ZipFile(path) as archive:
+                names = [name.removesuffix(".npy") for name in archive.namelist()]
+                images = _pick_images(path, archive, names)
+                opener, length = _member_opener(path, images), _member_length(path, archive, images)
+                labels = _read_labels(path, archive, names)
+        else:
+            opener, length, labels = (lambda: path.open("rb")), path.stat().st_size, None
+        with opener() as stream:
+            header = _read_header(path, stream)
+        _check_form(path, header, spec)
+        _check_length(path, header, length)
+    if labels is not None and len(labels) != header.shape[0]:
+        raise DataError(
+            f"'{path}' has another number of labels than of images.",
+            found=f"{len(labels)} labels, {header.shape[0]} images",
+        )
+    listing = hashlib.sha256(f"{header.shape}{header.dtype}{path.stat().st_size}".encode()).hexdigest()
+    return ArraySource(path=path, labels=labels, listing=listing, _header=header, _open=opener)
+
+
+def _pick_images(path: Path, archive: zipfile.ZipFile, names: list[str]) -> str:
+    chosen = [name for name in _IMAGE_KEYS if name in names] or [name for name in names if name not in _LABEL_KEYS]
+    if len(chosen) == 1 or (chosen and chosen[0] in _IMAGE_KEYS):
+        return chosen[0]
+    raise DataError(
+        f"It is not clear which array of '{path}' holds the images.",
+        found=", ".join(names) or "no arrays",
+        expected="one array, or one called 'images'",
+        next_step="numpy.savez(path, images=images)",
+    )
+
+
+def _read_labels(path: Path, archive: zipfile.ZipFile, names: list[str]) -> tuple[int, ...] | None:
+    key = next((name for name in _LABEL_KEYS if name in names), None)
+    if key is None:
+        return None
+    with archive.open(f"{key}.npy") as stream:
+        header = _read_header(path, stream)
+        if len(header.shape) != 1 or header.dtype.kind not in "iu" or header.shape[0] > _MAX_LABELS:
+            raise DataError(
+                f"The labels of '{path}' cannot be used.",
+                found=f"{header.dtype.name}{list(header.shape)}",
+                expected="integers, one per image",
+            )
+        data = stream.read(header.shape[0] * header.dtype.itemsize)
+    if len(data) != header.shape[0] * header.dtype.itemsize:
+        raise _unreadable(path, "the labels are cut short")
+    return tuple(np.frombuffer(data, dtype=header.dtype).tolist())
+
+
+def _member_opener(path: Path, name: str) -> Callable[[], IO[bytes]]:
+    def opener() -> IO[bytes]:
+        return zipfile.ZipFile(path).open(f"{name}.npy")
+
+    return opener
+
+
+def _member_length(path: Path, archive: zipfile.ZipFile, name: str) -> int:
+    length = archive.getinfo(f"{name}.npy").file_size
+    if length > _MAX_RATIO * path.stat().st_size:
+        raise _unreadable(path, f"an array of {length} bytes in a file of {path.stat().st_size}")
+    return length
+
+
+def _read_header(path: Path, stream: IO[bytes]) -> _Header:
+    from numpy.lib import format as npy
+
+    version = npy.read_magic(stream)
+    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
+    if read is None:
+        raise _unreadable(path, f"format version {version[0]}.{version[1]}")
+    shape, fortran, dtype = read(stream)
+    if dtype.hasobject:
+        raise DataError(
+            f"'{path}' holds pickled Python objects, which are never read: they could run any code.",
+            found="an object array",
+            expected="uint8 N x H x W x 3 or float32 N x 3 x H x W",
+            next_step="make all images the same size and save them as one numeric array",
+        )
+    if fortran and len(shape) > 1:
+        raise DataError(
+            f"'{path}' is stored column by column.",
+            found="Fortran order",
+            expected="C order",
+            next_step="numpy.save(path, numpy.ascontiguousarray(images))",
+        )
+    return _Header(shape=tuple(int(size) for size in shape), dtype=dtype, offset=stream.tell())
+
+
+def _check_form(path: Path, header: _Header, spec: PreprocessSpec) -> None:
+    height, width = spec.input_size
+    shape = header.shape
+    pixels = header.dtype == np.uint8 and shape[1:] == (height, width, 3)
+    normalized = header.dtype == np.dtype("<f4") and shape[1:] == (3, height, width)
+    if len(shape) != 4 or not (pixels or normalized):
+        raise DataError(
+            f"'{path}' has no form that can be used.",
+            found=f"{header.dtype.name}{list(shape)}",
+            expected=f"uint8[N, {height}, {width}, 3] pixels or float32[N, 3, {height}, {width}] normalized input",
+            next_step="convert the array, pass the size it has with --imgsz, or give a folder of images",
+        )
+    if shape[0] == 0:
+        raise DataError(f"'{path}' holds no image.", found=f"{header.dtype.name}{list(shape)}", expected="1 or more")
+
+
+def _check_length(path: Path, header: _Header, length: int) -> None:
+    expected = header.offset + header.shape[0] * header.row_bytes
+    if length < expected:
+        raise _unreadable(path, f"{length} bytes where the header announces {expected}")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # NumPy and zipfile raise many kinds on damaged files
+        raise _unreadable(path, str(error).strip() or type(error).__name__) from error
+
+
+def _unreadable(path: Path, found: str) -> DataError:
+    return DataError(
+        f"'{path}' cannot be read as a NumPy file.",
+        found=found.splitlines()[0],
+        expected="a complete .npz or .npy file",
+        next_step="save it again with numpy.save or numpy.savez",
+    )

@@ -1,0 +1,228 @@
+"""Gathers the statistics of one tensor, batch after batch, in constant memory.
+
+``observe(a + b) == observe(a).merge(observe(b))`` holds bit for bit, where ``+`` is concatenation along the first axis.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from linglos_deploy.calibration.bins import upper_halves
+from linglos_deploy.calibration.exact import SQUARE_UNIT, SUM_UNIT, to_units
+from linglos_deploy.calibration.sampling import EVERYTHING, Sampling
+from linglos_deploy.calibration.statistics import ChannelStatistics, TensorStatistics
+from linglos_deploy.errors import CalibrationError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["ChannelStatistics", "TensorObserver", "TensorStatistics", "observe"]
+
+_COUNT_CHUNK = 1 << 20
+"""Values counted at once: 8 MiB of scratch memory per thread. Smaller chunks pay more for adding up 65 536 bins."""
+
+_SUM_CHUNK = 1 << 16
+"""Values added at once, widened to float64: 512 KiB, so that they are still in the cache for the second sum."""
+
+
+def observe(
+    values: NDArray[np.float32], *, tensor: str = "", per_channel: bool = False, sampling: Sampling = EVERYTHING
+) -> TensorStatistics:
+    """Return the statistics of one array.
+
+    Args:
+        values: float32 of shape (N, ...); the first axis counts images.
+        tensor: Name of the tensor, which decides what a sampling covers.
+        per_channel: Whether to keep ranges and moments per entry of the second axis, too.
+        sampling: Which elements the histogram and the moments cover.
+
+    >>> observe(np.array([1.0, -3.0], dtype=np.float32)).minimum
+    -3.0
+    """
+    observer = TensorObserver(tensor, per_channel=per_channel, sampling=sampling)
+    observer.update(values)
+    return observer.statistics()
+
+
+class TensorObserver:
+    """Adds up the statistics of one tensor. Not for use by two threads at once.
+
+    Args:
+        tensor: Name of the tensor, for messages and for the sampling.
+        per_channel: Whether to keep ranges and moments per entry of the second axis, too.
+        sampling: Which elements the histogram and the moments cover.
+        start: What was seen before.
+    """
+
+    def __init__(
+        self,
+        tensor: str,
+        *,
+        per_channel: bool = False,
+        sampling: Sampling = EVERYTHING,
+        start: TensorStatistics | None = None,
+    ) -> None:
+        start = start or TensorStatistics()
+        self.tensor = tensor
+        self._per_channel = per_channel
+        self._sampling = sampling
+        self._places: NDArray[np.intp] | None = None
+        self._size = -1
+        self._count = start.count
+        self._non_finite = start.non_finite
+        self._minimum = start.minimum
+        self._maximum = start.maximum
+        self._total = start.total
+        self._squares = start.squares
+        self._histogram = start.histogram
+        self._channels = start.channels
+
+    def update(self, values: NDArray[np.float32]) -> None:
+        """Take in one batch.
+
+        Args:
+            values: float32 of shape (N, ...); the first axis counts images.
+
+        Raises:
+            CalibrationError: The values are not float32, or have no channels where statistics per channel were asked.
+        """
+        if values.dtype != np.float32:
+            raise CalibrationError(
+                f"Tensor '{self.tensor}' is not float32.", found=values.dtype.name, expected="a float32 graph"
+            )
+        if self._per_channel:
+            self._update_channels(values)
+        rows = np.ascontiguousarray(values).reshape(len(values) if values.ndim else 1, -1)
+        if rows.size == 0:
+            return
+        self._count += rows.size
+        if self._update_range(rows):
+            self._update_sampled(self._sampled(rows))
+        else:
+            self._update_with_gaps(rows)
+
+    def statistics(self) -> TensorStatistics:
+        """Return what was seen so far."""
+        bins = np.flatnonzero(self._histogram)
+        return TensorStatistics(
+            count=self._count,
+            non_finite=self._non_finite,
+            minimum=self._minimum,
+            maximum=self._maximum,
+            total=self._total,
+            squares=self._squares,
+            bins=bins.astype(np.uint16),
+            counts=self._histogram[bins],
+            channels=self._channels,
+        )
+
+    def _update_range(self, rows: NDArray[np.float32]) -> bool:
+        low, high = float(rows.min()), float(rows.max())
+        if not (math.isfinite(low) and math.isfinite(high)):  # a NaN anywhere makes both NaN
+            return False
+        self._widen(low, high)
+        return True
+
+    def _widen(self, low: float, high: float) -> None:
+        # Adding 0.0 turns -0.0 into 0.0; which of them was met first must not show.
+        self._minimum = min(self._minimum, low + 0.0)
+        self._maximum = max(self._maximum, high + 0.0)
+
+    def _update_with_gaps(self, rows: NDArray[np.float32]) -> None:
+        finite = np.isfinite(rows)
+        self._non_finite += int(rows.size - finite.sum())
+        if finite.any():
+            kept = rows[finite]
+            self._widen(float(kept.min()), float(kept.max()))
+        rows = self._sampled(rows)
+        self._count_bins(rows)
+        self._add_moments(np.where(np.isfinite(rows), rows, np.float32(0)))
+
+    def _update_sampled(self, rows: NDArray[np.float32]) -> None:
+        self._count_bins(rows)
+        self._add_moments(rows)
+
+    def _sampled(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        if rows.shape[1] != self._size:
+            self._size = rows.shape[1]
+            self._places = self._sampling.places(self.tensor, self._size)
+        return rows if self._places is None else np.take(rows, self._places, axis=1)
+
+    def _count_bins(self, rows: NDArray[np.float32]) -> None:
+        halves = upper_halves(rows.reshape(-1))
+        scratch = _scratch("indices", min(_COUNT_CHUNK, len(halves)), np.intp)
+        for start in range(0, len(halves), _COUNT_CHUNK):
+            chunk = halves[start : start + _COUNT_CHUNK]
+            indices = scratch[: len(chunk)]
+            np.copyto(indices, chunk)  # bincount would make this copy anew each time
+            counts = np.bincount(indices)
+            self._histogram[: len(counts)] += counts
+
+    def _add_moments(self, rows: NDArray[np.float32]) -> None:
+        totals, squares = row_sums(rows)
+        self._total += to_units(totals, SUM_UNIT)
+        self._squares += to_units(squares, SQUARE_UNIT)
+
+    def _update_channels(self, values: NDArray[np.float32]) -> None:
+        if values.ndim < 2:
+            raise CalibrationError(
+                f"Tensor '{self.tensor}' has no channels.",
+                found=f"shape {list(values.shape)}",
+                expected="two axes or more, the second of which counts channels",
+                next_step="leave it out of the tensors with statistics per channel",
+            )
+        seen = _observe_channels(np.ascontiguousarray(values))
+        self._channels = seen if self._channels is None else self._channels.merge(seen)
+
+
+def row_sums(rows: NDArray[np.float32]) -> tuple[list[float], list[float]]:
+    """Return sum and sum of squares of every row, in float64.
+
+    The order of the additions depends on the length of the rows alone, so that a row gives the same bits in any batch.
+
+    Args:
+        rows: float32 of shape (N, M), contiguous, finite.
+    """
+    count, length = rows.shape
+    totals, squares = np.zeros(count), np.zeros(count)
+    width = min(length, _SUM_CHUNK)
+    height = max(1, _SUM_CHUNK // max(1, width))
+    for top in range(0, count, height):
+        block = slice(top, min(top + height, count))
+        for left in range(0, length, width):
+            part = rows[block, left : left + width]
+            wide = _scratch("widened", part.size, np.float64).reshape(part.shape)
+            np.copyto(wide, part)
+            totals[block] += np.add.reduce(wide, axis=1)
+            squares[block] += np.einsum("ij,ij->i", wide, wide)  # not a BLAS call: those add in an order of their own
+    return totals.tolist(), squares.tolist()
+
+
+def _observe_channels(values: NDArray[np.float32]) -> ChannelStatistics:
+    images, channels = values.shape[:2]
+    rows = values.reshape(images, channels, -1)
+    finite = np.isfinite(rows)
+    clean = rows if finite.all() else np.where(finite, rows, np.float32(0))
+    totals, squares = row_sums(np.ascontiguousarray(clean.reshape(images * channels, -1)))
+    return ChannelStatistics(
+        minimum=np.where(finite, rows, np.float32(np.inf)).min(axis=(0, 2), initial=np.inf) + np.float32(0),
+        maximum=np.where(finite, rows, np.float32(-np.inf)).max(axis=(0, 2), initial=-np.inf) + np.float32(0),
+        count=finite.sum(axis=(0, 2), dtype=np.int64),
+        sums=tuple(to_units(totals[channel::channels], SUM_UNIT) for channel in range(channels)),
+        squares=tuple(to_units(squares[channel::channels], SQUARE_UNIT) for channel in range(channels)),
+    )
+
+
+_SCRATCH = threading.local()
+
+
+def _scratch(role: str, size: int, dtype: type) -> NDArray:  # type: ignore[type-arg]
+    kept = getattr(_SCRATCH, role, None)
+    if kept is None or len(kept) < size:
+        kept = np.empty(size, dtype=dtype)
+        setattr(_SCRATCH, role, kept)
+    return kept[:size]

@@ -1,0 +1,52 @@
+"""Makes a graph show its activations.
+
+before: image -> a -> b -> logits
+after:  image -> a, b           (the wanted tensors are the outputs; what only the old outputs needed is gone)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto, helper
+
+from linglos_deploy.artifacts import OnnxArtifact, onnx_signature
+from linglos_deploy.errors import CalibrationError
+from linglos_deploy.exporters.graph import remove_dead, replace_field, value_shapes, value_types
+from linglos_deploy.files import sha256_file
+
+
+def activation_probe(model: onnx.ModelProto, tensors: Sequence[str], *, out: Path) -> OnnxArtifact:
+    """Write a copy of a graph whose outputs are the wanted tensors; graph inputs among them are left out.
+
+    Args:
+        model: The graph; it is not changed.
+        tensors: Names of float32 tensors.
+        out: Where to write the copy.
+
+    Raises:
+        CalibrationError: A tensor is not in the graph, or not float32.
+    """
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    graph = probe.graph
+    types, shapes = value_types(model), value_shapes(model)
+    made = {name for node in graph.node for name in node.output}
+    inputs = {value.name for value in graph.input}
+    for name in tensors:
+        if name not in made | inputs:
+            raise CalibrationError(f"There is no tensor '{name}' in the graph.", found=f"{len(made)} other tensors")
+        if types.get(name) != TensorProto.FLOAT:
+            found = TensorProto.DataType.Name(types[name]) if name in types else "unknown"
+            raise CalibrationError(f"Tensor '{name}' is not float32.", found=found, expected="a float32 graph")
+    shown = [name for name in tensors if name not in inputs]
+    if shown:  # a graph needs an output
+        replace_field(
+            graph.output,
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes.get(name)) for name in shown],
+        )
+        remove_dead(graph)
+    onnx.save(probe, out)
+    return OnnxArtifact(path=out, signature=onnx_signature(probe), digest=sha256_file(out))

@@ -1,0 +1,128 @@
+"""The clipping bound with the least mean squared error, from a histogram of magnitudes.
+
+Inside a bin, values are taken to be spread evenly, and the rounding error is integrated over the bin in closed form:
+with ``r(u) = u - round(u)``, the integral of ``r**2`` from 0 to ``u`` is ``round(u) / 12 + r(u)**3 / 3``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from linglos_deploy.calibration.bins import lower_edges, upper_edges
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_OCTAVES = 10
+"""Candidates reach down to ``2**-10`` of the absolute maximum; below, the clipped values alone cost more."""
+
+_STRIDE = 8
+"""Every eighth candidate is tried first, then all around the best ones."""
+
+_KEPT = 3
+"""Local minima of the first round that are looked at closely."""
+
+
+def least_squared_error(bins: NDArray[np.uint16], counts: NDArray[np.int64], largest: float, *, levels: int) -> float:
+    """Return the bound, among the bins' upper edges and ``largest``, with the least mean squared error.
+
+    Args:
+        bins: Occupied bins of the magnitudes, rising.
+        counts: Values in each.
+        largest: Absolute maximum.
+        levels: Steps on each side of zero.
+    """
+    candidates = candidate_bounds(bins, largest)
+    coarse = np.unique(np.append(np.arange(0, len(candidates), _STRIDE), len(candidates) - 1))
+    errors = clipping_errors(bins, counts, candidates[coarse], levels=levels, largest=largest)
+    near = np.concatenate([np.arange(index - _STRIDE, index + _STRIDE + 1) for index in coarse[_minima(errors)]])
+    fine = np.unique(near[(near >= 0) & (near < len(candidates))])
+    errors = clipping_errors(bins, counts, candidates[fine], levels=levels, largest=largest)
+    return float(candidates[fine[int(np.argmin(errors))]])
+
+
+def candidate_bounds(bins: NDArray[np.uint16], largest: float) -> NDArray[np.float64]:
+    """Return the bounds worth trying, rising: upper edges of occupied bins below ``largest``, and ``largest``."""
+    edges = upper_edges(bins[bins > 0])
+    return np.append(edges[(edges < largest) & (edges > largest * 2.0**-_OCTAVES)], largest)
+
+
+def clipping_errors(
+    bins: NDArray[np.uint16],
+    counts: NDArray[np.int64],
+    bounds: NDArray[np.float64],
+    *,
+    levels: int,
+    largest: float = np.inf,
+) -> NDArray[np.float64]:
+    """Return the summed squared error of clipping and rounding, for each bound.
+
+    Args:
+        bins: Occupied bins of the magnitudes, rising.
+        counts: Values in each.
+        bounds: float64, above 0.
+        levels: Steps on each side of zero.
+        largest: No value in the last bin is above this.
+    """
+    low, high = lower_edges(bins), np.minimum(upper_edges(bins), largest)
+    evenly = _Evenly.of(low, high, counts.astype(np.float64))
+    return np.array([evenly.error(float(bound), levels) for bound in bounds])
+
+
+@dataclass(frozen=True, slots=True)
+class _Evenly:
+    """Values spread evenly inside bins, with running sums of what does not need rounding."""
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    running: NDArray[np.float64]
+    """Row ``k``, column ``i``: sum over the first ``i`` bins of the ``k``-th moment, ``k`` = 0, 1, 2."""
+
+    @classmethod
+    def of(cls, low: NDArray[np.float64], high: NDArray[np.float64], weight: NDArray[np.float64]) -> _Evenly:
+        moments = np.stack([weight, weight * (low + high) / 2, weight * (low**2 + low * high + high**2) / 3])
+        running = np.concatenate([np.zeros((3, 1)), np.cumsum(moments, axis=1)], axis=1)
+        return cls(low, high, weight, running)
+
+    def error(self, bound: float, levels: int) -> float:
+        step = bound / levels
+        first = int(np.searchsorted(self.high, step / 2, side="right"))  # below, everything rounds to zero
+        last = max(first, int(np.searchsorted(self.high, bound, side="right")))  # above, everything is clipped
+        zeroed = self.running[2, first]
+        count, total, squares = self.running[:, -1] - self.running[:, min(last + 1, len(self.low))]
+        clipped = squares - 2 * bound * total + bound * bound * count
+        rounded = self._rounded(slice(first, last), bound, step) + self._rounded(slice(last, last + 1), bound, step)
+        return float(zeroed + max(clipped, 0.0) + rounded)
+
+    def _rounded(self, part: slice, bound: float, step: float) -> float:
+        low, high, weight = self.low[part], self.high[part], self.weight[part]
+        if len(low) == 0:
+            return 0.0
+        width = high - low
+        a, b = np.minimum(low, bound) / step, np.minimum(high, bound) / step
+        rounding = (_rounding_integral(b) - _rounding_integral(a)) * step**3
+        clipping = (np.maximum(high - bound, 0.0) ** 3 - np.maximum(low - bound, 0.0) ** 3) / 3
+        points = _point_error(low, bound, step)
+        spread = np.divide(rounding + clipping, width, out=points, where=width > 0)
+        return float(np.dot(weight, spread))
+
+
+def _rounding_integral(u: NDArray[np.float64]) -> NDArray[np.float64]:
+    nearest = np.rint(u)
+    rest = u - nearest
+    return nearest / 12 + rest * rest * rest / 3
+
+
+def _point_error(value: NDArray[np.float64], bound: float, step: float) -> NDArray[np.float64]:
+    clipped = np.minimum(value, bound)
+    return np.asarray((value - np.rint(clipped / step) * step) ** 2)
+
+
+def _minima(errors: NDArray[np.float64]) -> NDArray[np.intp]:
+    padded = np.concatenate([[np.inf], errors, [np.inf]])
+    local = np.flatnonzero((padded[1:-1] <= padded[:-2]) & (padded[1:-1] <= padded[2:]))
+    return local[np.argsort(errors[local], kind="stable")[:_KEPT]]

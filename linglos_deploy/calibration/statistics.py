@@ -1,0 +1,201 @@
+"""What is kept of the values of one tensor: a commutative monoid, so that order and sharding of the data cannot matter.
+
+Every part is exact. Minimum, maximum and counts are so by nature. The histogram has fixed bins (:mod:`.bins`). The two
+moments are sums over images: the values of one image are always added in the same order in float64, and the sums of the
+images are added as integers (:mod:`.exact`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from linglos_deploy.calibration.bins import BIN_COUNT, fold_signs, non_finite
+from linglos_deploy.calibration.exact import SQUARE_UNIT, SUM_UNIT, from_units
+from linglos_deploy.errors import CalibrationError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChannelStatistics:
+    """Ranges and moments of every channel (second axis) of one tensor.
+
+    Attributes:
+        minimum: float32 of shape (C,); ``inf`` where a channel had no finite value.
+        maximum: float32 of shape (C,); ``-inf`` where a channel had no finite value.
+        count: Finite values of each channel, int64 of shape (C,).
+        sums: Exact sum of each channel in units of ``2**-149``.
+        squares: Exact sum of squares of each channel in units of ``2**-298``.
+    """
+
+    minimum: NDArray[np.float32]
+    maximum: NDArray[np.float32]
+    count: NDArray[np.int64]
+    sums: tuple[int, ...]
+    squares: tuple[int, ...]
+
+    @property
+    def absolute_maximum(self) -> NDArray[np.float32]:
+        """Largest magnitude of each channel, float32 of shape (C,); 0 where a channel had no finite value."""
+        magnitude = np.maximum(np.abs(self.minimum), np.abs(self.maximum))
+        return np.where(self.count > 0, magnitude, np.float32(0))
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """Mean of each channel, float64 of shape (C,)."""
+        return np.array(
+            [from_units(total, SUM_UNIT, count=int(n)) for total, n in zip(self.sums, self.count, strict=True)]
+        )
+
+    def merge(self, other: ChannelStatistics) -> ChannelStatistics:
+        """Return what one observer of both would have seen.
+
+        Raises:
+            CalibrationError: The numbers of channels differ.
+        """
+        if len(self.sums) != len(other.sums):
+            raise CalibrationError(
+                "Statistics of tensors with different numbers of channels cannot be merged.",
+                found=f"{len(self.sums)} and {len(other.sums)} channels",
+            )
+        return ChannelStatistics(
+            minimum=np.minimum(self.minimum, other.minimum),
+            maximum=np.maximum(self.maximum, other.maximum),
+            count=self.count + other.count,
+            sums=tuple(a + b for a, b in zip(self.sums, other.sums, strict=True)),
+            squares=tuple(a + b for a, b in zip(self.squares, other.squares, strict=True)),
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ChannelStatistics) and (
+            np.array_equal(self.minimum, other.minimum)
+            and np.array_equal(self.maximum, other.maximum)
+            and np.array_equal(self.count, other.count)
+            and self.sums == other.sums
+            and self.squares == other.squares
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TensorStatistics:
+    """What was seen of one tensor.
+
+    Attributes:
+        count: Values seen, non-finite ones included.
+        non_finite: Infinities and NaNs among them. They take no part in ``minimum``, ``maximum`` and the moments.
+        minimum: Smallest finite value, a float32; ``inf`` if there was none.
+        maximum: Largest finite value, a float32; ``-inf`` if there was none.
+        total: Exact sum of the finite values that were sampled, in units of ``2**-149``.
+        squares: Sum of their squares, in units of ``2**-298``.
+        bins: Occupied bins of the histogram, uint16, rising; see :mod:`linglos_deploy.calibration.bins`.
+        counts: Sampled values in each of them, int64, above 0.
+        channels: The same per channel, where it was asked for.
+    """
+
+    count: int = 0
+    non_finite: int = 0
+    minimum: float = math.inf
+    maximum: float = -math.inf
+    total: int = 0
+    squares: int = 0
+    bins: NDArray[np.uint16] = field(default_factory=lambda: np.empty(0, dtype=np.uint16))
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    channels: ChannelStatistics | None = None
+
+    @property
+    def finite(self) -> int:
+        """Number of finite values seen."""
+        return self.count - self.non_finite
+
+    @property
+    def sampled(self) -> int:
+        """Number of finite values that the histogram and the moments cover; all of them unless sampling was on."""
+        return int(self.counts[~non_finite(self.bins)].sum())
+
+    @property
+    def absolute_maximum(self) -> float:
+        """Largest magnitude of a finite value, 0.0 if there was none."""
+        return max(abs(self.minimum), abs(self.maximum)) if self.finite else 0.0
+
+    @property
+    def mean(self) -> float:
+        """Mean of the sampled finite values, 0.0 if there were none."""
+        return from_units(self.total, SUM_UNIT, count=self.sampled)
+
+    @property
+    def mean_square(self) -> float:
+        """Mean of the squares of the sampled finite values, 0.0 if there were none."""
+        return from_units(self.squares, SQUARE_UNIT, count=self.sampled)
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the sampled finite values, 0.0 if there were none."""
+        return math.sqrt(max(0.0, self.mean_square - self.mean**2))
+
+    @property
+    def histogram(self) -> NDArray[np.int64]:
+        """All 65 536 bins, int64."""
+        dense = np.zeros(BIN_COUNT, dtype=np.int64)
+        dense[self.bins] = self.counts
+        return dense
+
+    def magnitudes(self) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
+        """Return occupied bins and counts of the magnitudes of the finite values, rising."""
+        return fold_signs(self.bins, self.counts)
+
+    def merge(self, other: TensorStatistics) -> TensorStatistics:
+        """Return what one observer of both would have seen, exactly.
+
+        Raises:
+            CalibrationError: Only one of them has statistics per channel, or the numbers of channels differ.
+        """
+        bins, counts = _add_histograms(self, other)
+        return TensorStatistics(
+            count=self.count + other.count,
+            non_finite=self.non_finite + other.non_finite,
+            minimum=min(self.minimum, other.minimum),
+            maximum=max(self.maximum, other.maximum),
+            total=self.total + other.total,
+            squares=self.squares + other.squares,
+            bins=bins,
+            counts=counts,
+            channels=_merge_channels(self.channels, other.channels),
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TensorStatistics) and (
+            self._scalars() == other._scalars()
+            and np.array_equal(self.bins, other.bins)
+            and np.array_equal(self.counts, other.counts)
+            and self.channels == other.channels
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _scalars(self) -> tuple[int, int, float, float, int, int]:
+        return self.count, self.non_finite, self.minimum, self.maximum, self.total, self.squares
+
+
+def _add_histograms(first: TensorStatistics, second: TensorStatistics) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
+    bins, position = np.unique(np.concatenate([first.bins, second.bins]), return_inverse=True)
+    counts = np.zeros(len(bins), dtype=np.int64)
+    np.add.at(counts, position, np.concatenate([first.counts, second.counts]))
+    return bins, counts
+
+
+def _merge_channels(first: ChannelStatistics | None, second: ChannelStatistics | None) -> ChannelStatistics | None:
+    if first is None and second is None:
+        return None
+    if first is None or second is None:
+        raise CalibrationError(
+            "Statistics with and without channels cannot be merged.",
+            next_step="collect all shards with the same setting of --per-channel",
+        )
+    return first.merge(second)
