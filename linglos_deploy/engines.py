@@ -5,26 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 
 from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact
 from linglos_deploy.backends import registry
 from linglos_deploy.backends.base import BuildSpec, Compiler, Probe, ShapeRange
 from linglos_deploy.backends.trt.profiles import Range, make_profile
+from linglos_deploy.choices import EngineChoice
 from linglos_deploy.errors import MissingDependencyError, UsageError
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.reports.export import EngineOutcome
 from linglos_deploy.signature import ModelSignature
-
-
-class EngineChoice(StrEnum):
-    """Which engine is asked for. ``AUTO`` takes every one that this machine can compile."""
-
-    AUTO = "auto"
-    NONE = "none"
-    TENSORRT = "tensorrt"
-    TENSORRT_RTX = "tensorrt-rtx"
 
 
 @dataclass(frozen=True, slots=True)

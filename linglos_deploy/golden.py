@@ -7,12 +7,33 @@ from pathlib import Path
 
 import numpy as np
 
+from linglos_deploy.calibration.data import ImageDataset
+from linglos_deploy.calibration.folder import FolderSource
 from linglos_deploy.errors import ArtifactError
 from linglos_deploy.files import atomic_file
-from linglos_deploy.preprocessing import PreprocessSpec, normalize, to_pixels
+from linglos_deploy.preprocessing import PreprocessSpec, normalize, to_pixels, to_rgb
 
 ODD_SIZES = ((37, 91), (240, 135), (1, 1))
 """Heights and widths of the synthetic images that every set of golden tensors has, to exercise the resize."""
+
+
+LONGEST_SIDE = 512
+"""Real images are shrunk to this many pixels before they become golden, to keep bundles small."""
+
+
+def real_images(images: ImageDataset, count: int) -> list[np.ndarray]:
+    """Return up to ``count`` decoded images of a folder, uint8 H x W x 3 of their own sizes; none of other sources."""
+    from PIL import Image
+
+    if not isinstance(images.source, FolderSource):
+        return []
+    decoded = []
+    for name in images.limit(count).ids:
+        with Image.open(images.source.root / name) as image:
+            rgb = to_rgb(image)
+            rgb.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+            decoded.append(np.asarray(rgb))
+    return decoded
 
 
 def golden_images(spec: PreprocessSpec, real: Sequence[np.ndarray], *, seed: int = 0) -> list[np.ndarray]:

@@ -12,17 +12,6 @@ from linglos_deploy.errors import UsageError
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr; warnings and errors stay.")]
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        help="Read options from this TOML file; without it, from [tool.linglos-deploy] in ./pyproject.toml.",
-        metavar="FILE",
-    ),
-]
-SaveConfig = Annotated[
-    Path | None, typer.Option("--save-config", help="Write the resolved options to this TOML file.", metavar="FILE")
-]
 Threads = Annotated[int, typer.Option("--threads", help="Threads of a run; 0 leaves the choice to the backend.", min=0)]
 DeviceName = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or N.")]
 Html = Annotated[Path | None, typer.Option("--html", help="Write the report as one HTML file.", metavar="FILE")]
@@ -39,15 +28,13 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
         return None
     match = re.fullmatch(r"(\d+)(?:[x,](\d+))?", text.strip().lower())
     if match is None:
-        raise UsageError(
-            f"'{text}' is not an image size.", expected="pixels such as 224, or 160x224 (height x width)"
-        )
+        raise UsageError(f"'{text}' is not an image size.", expected="pixels such as 224, or 160x224 (height x width)")
     height = int(match.group(1))
     return height, int(match.group(2) or height)
 
 
-def parse_numbers(text: str, *, option: str) -> tuple[int, ...]:
-    """Parse a comma-separated list of positive whole numbers.
+def parse_numbers(text: str, *, option: str, least: int = 1) -> tuple[int, ...]:
+    """Parse a comma-separated list of whole numbers, none below ``least``.
 
     Raises:
         UsageError: The text is something else.
@@ -56,8 +43,8 @@ def parse_numbers(text: str, *, option: str) -> tuple[int, ...]:
         numbers = tuple(int(part) for part in text.split(","))
     except ValueError:
         numbers = ()
-    if not numbers or min(numbers) < 1:
-        raise UsageError(f"{option} takes positive whole numbers.", found=text, expected="such as 1 or 1,8,32")
+    if not numbers or min(numbers) < least:
+        raise UsageError(f"{option} takes whole numbers from {least}.", found=text, expected="such as 1 or 1,8,32")
     return numbers
 
 

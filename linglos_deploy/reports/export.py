@@ -79,6 +79,7 @@ class ExportReport:
         precision: What was asked for.
         graphs: Size in bytes of every graph, by file name.
         warnings: What the user should know before shipping.
+        skipped: Files among the images that were not used, each with the reason.
         accuracy: Top-1 on labelled images, if there were any.
         parity: One report per graph, against PyTorch.
         engines: What was built and what could not be.
@@ -92,6 +93,7 @@ class ExportReport:
     precision: str
     graphs: dict[str, int]
     warnings: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...]
     accuracy: AccuracyVerdict | None
     parity: tuple[ParityReport, ...]
     engines: tuple[EngineOutcome, ...]

@@ -1,0 +1,74 @@
+"""Choices that the command line offers and several stages share; cheap to import."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from linglos_deploy.errors import UsageError
+
+
+class Precision(StrEnum):
+    """Element types of a deployed graph's heavy layers; everything delicate stays in float32 or float16."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+    INT8 = "int8"
+    INT8_FP16 = "int8+fp16"
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether convolutions and linear layers are quantized."""
+        return self in (Precision.INT8, Precision.INT8_FP16)
+
+    @property
+    def floating(self) -> Precision:
+        """The floating-point type of what is not quantized."""
+        return {Precision.INT8: Precision.FP32, Precision.INT8_FP16: Precision.FP16}.get(self, self)
+
+
+class EngineChoice(StrEnum):
+    """Which engine is asked for. ``AUTO`` takes every one that this machine can compile."""
+
+    AUTO = "auto"
+    NONE = "none"
+    TENSORRT = "tensorrt"
+    TENSORRT_RTX = "tensorrt-rtx"
+
+
+class Method(StrEnum):
+    """How a clipping bound follows from statistics."""
+
+    ABSMAX = "absmax"
+    """Nothing is clipped."""
+
+    PERCENTILE = "percentile"
+    """A given share of the magnitudes is not clipped."""
+
+    ENTROPY = "entropy"
+    """The quantized distribution diverges least from the observed one (Kullback-Leibler)."""
+
+    MSE = "mse"
+    """The mean squared error of clipping and rounding is smallest."""
+
+
+def resolve_precision(precision: Precision | None, *, half: bool, int8: bool) -> Precision:
+    """Combine ``--precision`` with its shortcuts ``--half`` and ``--int8``.
+
+    Raises:
+        UsageError: They contradict each other.
+    """
+    shortcut = {
+        (False, False): None,
+        (True, False): Precision.FP16,
+        (False, True): Precision.INT8,
+        (True, True): Precision.INT8_FP16,
+    }[half, int8]
+    if precision is not None and shortcut is not None and precision is not shortcut:
+        raise UsageError(
+            "The precision is given twice.",
+            found=f"--precision {precision} and {'--half ' * half}{'--int8' * int8}".strip(),
+            expected="one of them",
+            next_step=f"--precision {shortcut}",
+        )
+    return precision or shortcut or Precision.FP32

@@ -1,0 +1,50 @@
+"""What an exported graph says about itself in its ``metadata_props``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from linglos_deploy.artifacts import load_onnx
+from linglos_deploy.errors import ArtifactError
+from linglos_deploy.preprocessing import PreprocessSpec
+from linglos_deploy.reports.codec import from_json
+
+PREFIX = "linglos."
+
+
+def read_metadata(path: Path) -> Mapping[str, str]:
+    """Return our entries without their prefix; empty for a graph that somebody else made.
+
+    Raises:
+        ArtifactError: The file is missing, truncated or not an ONNX model.
+    """
+    entries = load_onnx(path).metadata_props
+    return {entry.key.removeprefix(PREFIX): entry.value for entry in entries if entry.key.startswith(PREFIX)}
+
+
+def read_preprocessing(path: Path) -> PreprocessSpec:
+    """Return how images become the graph's input.
+
+    Raises:
+        ArtifactError: The file is no usable ONNX model, or does not say.
+    """
+    text = read_metadata(path).get("preprocessing")
+    if text is None:
+        raise ArtifactError(
+            f"'{path}' does not say how images become its input.",
+            found="no 'linglos.preprocessing' in its metadata",
+            expected="a graph made by 'linglos-deploy export'",
+            next_step="export the model with linglos-deploy",
+        )
+    return from_json(PreprocessSpec, text, source=f"linglos.preprocessing of {path}")
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """Return the class names that a graph carries; empty if it has none.
+
+    Raises:
+        ArtifactError: The file is no usable ONNX model.
+    """
+    return tuple(str(name) for name in json.loads(read_metadata(path).get("labels", "[]")))

@@ -1,0 +1,398 @@
+"""Checkpoint to bundle; the only module that knows every stage.
+
+checkpoint -> torch model -> float ONNX -> calibration table -> quantization plan -> typed ONNX -> engine -> bundle,
+with a parity check behind every arrow and a latency profile at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact, TorchModel, tool_versions
+from linglos_deploy.backends.base import Compiler, Probe
+from linglos_deploy.backends.onnxruntime import OnnxRuntime
+from linglos_deploy.backends.pytorch import PyTorch
+from linglos_deploy.bundle import GOLDEN, SCHEMA, EngineEntry, Golden, GraphEntry, InputKind, Manifest, seal_bundle
+from linglos_deploy.calibration.collect import collect
+from linglos_deploy.calibration.data import ImageDataset, open_dataset, synthetic_dataset
+from linglos_deploy.checking import BATCH, Subject, check_graphs, recorded
+from linglos_deploy.choices import EngineChoice, Precision
+from linglos_deploy.engines import EngineOptions, build_engine, choose_compilers, not_built
+from linglos_deploy.errors import UsageError
+from linglos_deploy.exporters.config import ExportConfig
+from linglos_deploy.exporters.export import export_onnx
+from linglos_deploy.files import atomic_directory, check_free
+from linglos_deploy.golden import golden_images, preprocess_golden, real_images, write_golden
+from linglos_deploy.models.loading import ModelSource, Task, load_model
+from linglos_deploy.parity.accuracy import count_correct
+from linglos_deploy.profiling.measure import measure
+from linglos_deploy.profiling.plan import Candidate, MeasurementPlan
+from linglos_deploy.progress import SILENT, Progress
+from linglos_deploy.quantization.apply import apply_plan
+from linglos_deploy.quantization.plan import plan_quantization
+from linglos_deploy.quantization.scheme import QuantScheme
+from linglos_deploy.reports.codec import write_json
+from linglos_deploy.reports.export import Accuracy, AccuracyVerdict, EngineOutcome, ExportReport
+from linglos_deploy.reports.parity import ParityReport
+from linglos_deploy.reports.profile import ProfileReport
+
+SYNTHETIC_IMAGES = 32
+GOLDEN_REAL_IMAGES = 8
+SELF_TEST_TOLERANCE = {
+    Precision.FP32: 1e-4,
+    Precision.FP16: 2e-2,
+    Precision.BF16: 1e-1,
+    Precision.INT8: 5e-2,
+    Precision.INT8_FP16: 5e-2,
+}
+"""Largest difference that a self-test accepts on another machine, as a share of the output's largest value. The sums
+are ordered differently there, and an INT8 value that lay between two steps may take the other one."""
+
+EXACT_INT8 = {"session.x64quantprecision": "1"}
+"""Session option without which INT8 overflows on x86 CPUs without VNNI; see docs/decisions/int8-on-cpus.md."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """Everything that decides a bundle.
+
+    Attributes:
+        source: Which model.
+        folder: The bundle becomes a directory in this one.
+        name: Name of that directory; the model's name if ``None``.
+        replace: Whether a bundle that stands there is replaced.
+        graph: How the model becomes a graph.
+        precision: Element types of the deployed graph.
+        data: Calibration images: a folder, ``.npz`` or ``.npy``; synthetic images if ``None``.
+        calibration_images: Largest number of them to use; all if ``None``.
+        evaluation: Labelled images for accuracy and parity; the calibration images serve for parity if ``None``.
+        max_accuracy_drop: Largest accepted loss of top-1 against PyTorch, in percentage points.
+        scheme: How INT8 ranges are chosen.
+        engine: Which engines are built.
+        engine_options: How they are built.
+        parity_images: Largest number of images of the parity check.
+        measure_latency: Whether the graphs are profiled.
+        threads: Threads of ONNX Runtime, 0 for its own choice.
+        seed: Of synthetic images.
+    """
+
+    source: ModelSource
+    folder: Path
+    name: str | None = None
+    replace: bool = False
+    graph: ExportConfig = field(default_factory=ExportConfig)
+    precision: Precision = Precision.FP32
+    data: Path | None = None
+    calibration_images: int | None = None
+    evaluation: Path | None = None
+    max_accuracy_drop: float | None = None
+    scheme: QuantScheme = field(default_factory=QuantScheme)
+    engine: EngineChoice = EngineChoice.AUTO
+    engine_options: EngineOptions = field(default_factory=EngineOptions)
+    parity_images: int = 64
+    measure_latency: bool = True
+    threads: int = 0
+    seed: int = 0
+
+
+def export_bundle(request: ExportRequest, *, progress: Progress = SILENT) -> ExportReport:
+    """Make a bundle.
+
+    The bundle appears whole or not at all. One that failed a check is written too: it says so in its manifest, and the
+    report's ``passed`` is false.
+
+    Raises:
+        LinglosError: The request makes no sense, something is missing, or a stage failed.
+    """
+    compilers, passed_over = choose_compilers(request.engine)
+    model = load_model(request.source, progress=progress)
+    out = request.folder / (request.name or model.name)
+    check_free(out, replace=request.replace)
+    images = open_images(request, model, progress)
+    for warning in images.warnings:
+        progress.warn(warning)
+    with atomic_directory(out, replace=request.replace) as folder:
+        work = Work(request, model, images, folder, progress)
+        graphs = make_graphs(work)
+        golden = make_golden(work, graphs)
+        parity = check_parity(work, graphs)
+        accuracy = measure_accuracy(work, graphs)
+        engines, outcomes = compile_engines(work, graphs[-1], compilers, passed_over)
+        latency = measure_latency(work, graphs) if request.measure_latency else None
+        report = ExportReport(
+            name=out.name,
+            bundle=str(out),
+            parameters=sum(parameter.numel() for parameter in model.module.parameters()),
+            precision=request.precision,
+            graphs={graph.path.name: graph.path.stat().st_size for graph in graphs},
+            warnings=images.warnings,
+            skipped=images.skipped,
+            accuracy=accuracy,
+            parity=parity,
+            engines=outcomes,
+            profile=latency,
+            passed=all(check.passed for check in parity) and (accuracy is None or accuracy.passed),
+        )
+        write_reports(report, folder / "reports")
+        seal_bundle(folder, make_manifest(work, report, graphs, engines, golden))
+    return report
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """The images of one export.
+
+    Attributes:
+        calibration: What INT8 ranges are taken from.
+        checking: What parity is checked on.
+        labelled: What accuracy is measured on; ``None`` without labels.
+        warnings: What the user must know about images and weights.
+        skipped: Files that were found among the images and not used, each with the reason.
+    """
+
+    calibration: ImageDataset
+    checking: ImageDataset
+    labelled: ImageDataset | None
+    warnings: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What every stage of one export needs: the request, the model, its images, and the folder it writes to."""
+
+    request: ExportRequest
+    model: TorchModel
+    images: Images
+    folder: Path
+    progress: Progress
+
+    @property
+    def runtime(self) -> OnnxRuntime:
+        """The runtime that checks graphs, INT8 exact."""
+        return OnnxRuntime(threads=self.request.threads)
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether the graphs take uint8 pixels."""
+        return self.request.graph.embed_preprocessing
+
+
+def open_images(request: ExportRequest, model: TorchModel, progress: Progress) -> Images:
+    """Open the images that the request names; make some up where it names none."""
+    spec = model.preprocess
+    synthetic = synthetic_dataset(spec, SYNTHETIC_IMAGES, request.seed)
+    calibration = open_dataset(request.data, spec, progress=progress) if request.data else synthetic
+    evaluation = open_dataset(request.evaluation, spec, progress=progress) if request.evaluation else None
+    if evaluation is not None and not evaluation.labels:
+        raise UsageError(
+            f"The images in '{request.evaluation}' have no labels.",
+            expected="one sub-folder a class, or an .npz with 'images' and 'labels'",
+            next_step="leave --eval out, or sort the images into folders",
+        )
+    calibration = calibration.limit(request.calibration_images, seed=request.seed)
+    checking = (evaluation or calibration).limit(request.parity_images, seed=request.seed)
+    skipped = (*calibration.skipped, *(evaluation.skipped if evaluation else ()))
+    return Images(calibration, checking, evaluation, tuple(_warnings(request, model, calibration)), skipped)
+
+
+def _warnings(request: ExportRequest, model: TorchModel, calibration: ImageDataset) -> list[str]:
+    warnings = []
+    if model.synthetic_weights:
+        warnings.append("The weights are seeded random numbers: good for graphs and latency, useless for accuracy.")
+    if request.precision.is_int8 and calibration.synthetic:
+        warnings.append("The INT8 ranges come from synthetic images; give real ones with --data before you ship.")
+    return warnings
+
+
+def make_graphs(work: Work) -> tuple[OnnxArtifact, ...]:
+    """Export the float32 reference and, where another precision was asked for, the graph that is deployed."""
+    request, folder, progress = work.request, work.folder, work.progress
+    reference = export_onnx(work.model, request.graph, out=folder / "model.onnx", progress=progress)
+    if request.precision is Precision.FP32:
+        return (reference,)
+    deployed = reference
+    if request.precision.is_int8:
+        table = collect(
+            reference,
+            work.images.calibration.batches(BATCH, signature=reference.signature),
+            runtime=OnnxRuntime(threads=request.threads, reuse_outputs=True),
+            preprocess=work.model.preprocess,
+            synthetic=work.images.calibration.synthetic,
+            progress=progress,
+        )
+        table.save(folder / "calibration.table")
+        plan = plan_quantization(reference, table, request.scheme)
+        plan.save(folder / "plan.json")
+        deployed = apply_plan(reference, plan, out=folder / "model.int8.onnx")
+    return (reference, deployed)
+
+
+def check_parity(work: Work, graphs: Sequence[OnnxArtifact]) -> tuple[ParityReport, ...]:
+    """Check every graph on ONNX Runtime against PyTorch, on real images where there are any."""
+    images, progress = work.images.checking, work.progress
+    subjects = [Subject(graph, precision_of(work, graph)) for graph in graphs]
+    with (
+        PyTorch().open(work.model) as runner,
+        recorded(runner, images.batches(BATCH), source="PyTorch", ids=images.ids, progress=progress) as reference,
+    ):
+        return check_graphs(
+            subjects,
+            reference,
+            lambda signature: images.batches(BATCH, signature=signature),
+            threads=work.request.threads,
+            progress=progress,
+        )
+
+
+def measure_accuracy(work: Work, graphs: Sequence[OnnxArtifact]) -> AccuracyVerdict | None:
+    """Measure top-1 of PyTorch and of every graph on the labelled images."""
+    images, limit = work.images.labelled, work.request.max_accuracy_drop
+    if images is None or work.request.source.task is not Task.CLASSIFY:
+        return None
+    output, labels = work.model.output_names[0], class_indices(images, work.model)
+    rows = []
+    with PyTorch().open(work.model) as runner:
+        correct = count_correct(runner, images.batches(BATCH), labels, output=output, progress=work.progress)
+        rows.append(Accuracy("PyTorch", "fp32", correct, len(images)))
+    for graph in graphs:
+        with work.runtime.open(graph) as runner:
+            batches = images.batches(BATCH, signature=graph.signature)
+            correct = count_correct(runner, batches, labels, output=output, progress=work.progress)
+            rows.append(Accuracy(graph.path.name, precision_of(work, graph), correct, len(images)))
+    worst = max(rows[0].top1 - row.top1 for row in rows[1:])
+    return AccuracyVerdict(tuple(rows), limit, worst, passed=limit is None or worst <= limit + 1e-9)
+
+
+def class_indices(images: ImageDataset, model: TorchModel) -> Sequence[int]:
+    """Return the model's output index of every image: by class name where the model knows names, else in sorted order.
+
+    Raises:
+        UsageError: A folder's name is none of the model's classes.
+    """
+    if not (model.labels and images.class_names):
+        return images.labels or ()
+    unknown = sorted(set(images.class_names) - set(model.labels))
+    if unknown:
+        raise UsageError(
+            "The labelled images have a class that the model does not know.",
+            found=", ".join(unknown[:5]),
+            expected=", ".join(model.labels[:10]) + (" …" if len(model.labels) > 10 else ""),
+            next_step="name the sub-folders like the model's labels",
+        )
+    places = [model.labels.index(name) for name in images.class_names]
+    return [places[label] for label in images.labels or ()]
+
+
+def compile_engines(
+    work: Work, graph: OnnxArtifact, compilers: Mapping[str, Compiler], passed_over: Sequence[Probe]
+) -> tuple[tuple[EngineArtifact, ...], tuple[EngineOutcome, ...]]:
+    """Compile the deployed graph with every compiler that was chosen."""
+    spec = work.request.engine_options.spec(
+        graph.signature, nominal_size=work.model.preprocess.input_size, divisor=work.model.size_divisor
+    )
+    built = [
+        build_engine(compiler, graph, spec, folder=work.folder, progress=work.progress)
+        for compiler in compilers.values()
+    ]
+    outcomes = [outcome for _, outcome in built] + [not_built(probe, graph.path.name) for probe in passed_over]
+    return tuple(engine for engine, _ in built), tuple(outcomes)
+
+
+def measure_latency(work: Work, graphs: Sequence[OnnxArtifact]) -> ProfileReport:
+    """Measure PyTorch and every graph on ONNX Runtime, each in a process of its own."""
+    candidates = [Candidate("torch", source=work.request.source, label="PyTorch")]
+    candidates += [Candidate("onnxruntime", graph.path, label=f"{graph.path.name} · onnxruntime") for graph in graphs]
+    plan = MeasurementPlan(
+        threads=(work.request.threads,), image_size=work.model.preprocess.input_size, rounds=4, min_seconds=1.0
+    )
+    return measure(candidates, plan, title=f"Latency of {work.model.name}", progress=work.progress)
+
+
+def make_golden(work: Work, graphs: Sequence[OnnxArtifact]) -> Golden:
+    """Write pixels, preprocessed input and outputs of a few images, and say how closely a loader must follow."""
+    real = real_images(work.images.checking, GOLDEN_REAL_IMAGES)
+    tensors = preprocess_golden(
+        golden_images(work.model.preprocess, real, seed=work.request.seed), work.model.preprocess
+    )
+    with PyTorch().open(work.model) as runner:
+        answers = {"torch": dict(runner.run({"image": tensors["image"]}))}
+    for graph in graphs:
+        with work.runtime.open(graph) as runner:
+            answers[graph.path.name] = dict(runner.run({"image": tensors["pixels" if work.takes_pixels else "image"]}))
+    outputs = {
+        f"{model}:{output}": np.asarray(value, dtype=np.float32)
+        for model, values in answers.items()
+        for output, value in values.items()
+    }
+    write_golden({**tensors, **outputs}, work.folder / GOLDEN)
+    tolerance = {graph.path.name: SELF_TEST_TOLERANCE[precision_of(work, graph)] for graph in graphs}
+    return Golden(file=GOLDEN, count=len(tensors["image"]), max_abs=tolerance)
+
+
+def write_reports(report: ExportReport, folder: Path) -> None:
+    """Write the reports that ship with the bundle."""
+    folder.mkdir()
+    write_json(report, folder / "export.json")
+    for parity in report.parity:
+        write_json(parity, folder / f"parity.{parity.candidate.removesuffix('.onnx')}.json")
+    if report.profile is not None:
+        write_json(report.profile, folder / "profile.json")
+
+
+def make_manifest(
+    work: Work,
+    report: ExportReport,
+    graphs: Sequence[OnnxArtifact],
+    engines: Sequence[EngineArtifact],
+    golden: Golden,
+) -> Manifest:
+    """Put together everything a loader needs to know."""
+    kind = InputKind.PIXELS if work.takes_pixels else InputKind.TENSOR
+    deployed = graphs[-1]
+    return Manifest(
+        schema=SCHEMA,
+        name=report.name,
+        passed=report.passed,
+        warnings=report.warnings,
+        synthetic_weights=work.model.synthetic_weights,
+        synthetic_calibration=work.images.calibration.synthetic if work.request.precision.is_int8 else None,
+        preprocessing=work.model.preprocess,
+        labels=work.model.labels,
+        graphs=tuple(
+            GraphEntry(
+                file=graph.path.name,
+                precision=precision_of(work, graph),
+                input=kind,
+                signature=graph.signature,
+                session_options=EXACT_INT8 if precision_of(work, graph).is_int8 else {},
+                lineage=graph.lineage,
+            )
+            for graph in graphs
+        ),
+        engines=tuple(
+            EngineEntry(
+                file=engine.path.name,
+                backend=engine.backend,
+                source=deployed.path.name,
+                precision=work.request.precision,
+                input=kind,
+                signature=engine.signature,
+                requirements=engine.requirements,
+                lineage=engine.lineage,
+            )
+            for engine in engines
+        ),
+        golden=golden,
+        files={},
+        tools=tool_versions("linglos-deploy", "torch", "onnx", "onnxruntime", "onnxsim", "numpy", "pillow"),
+    )
+
+
+def precision_of(work: Work, graph: OnnxArtifact) -> Precision:
+    """Return the precision of one of the export's graphs."""
+    return Precision.FP32 if graph.path.name == "model.onnx" else work.request.precision

@@ -1,0 +1,120 @@
+"""Single stages of the pipeline on files: what ``calibrate``, ``quantize`` and ``build`` do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from linglos_deploy.artifacts import OnnxArtifact, open_onnx
+from linglos_deploy.calibration.table import CalibrationTable
+from linglos_deploy.choices import EngineChoice
+from linglos_deploy.engines import EngineOptions, build_engine, choose_compilers, not_built
+from linglos_deploy.errors import MissingDependencyError, UsageError
+from linglos_deploy.exporters.metadata import read_metadata, read_preprocessing
+from linglos_deploy.progress import SILENT, Progress
+from linglos_deploy.quantization.apply import apply_plan
+from linglos_deploy.quantization.plan import QuantPlan, plan_quantization
+from linglos_deploy.quantization.scheme import QuantScheme
+from linglos_deploy.reports.export import EngineOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeRequest:
+    """What ``quantize`` works on.
+
+    Attributes:
+        model: The float graph.
+        table: What calibration saw; needed to make a plan.
+        plan: A plan to carry out instead.
+        scheme: How a plan is made.
+        out: Where the INT8 graph goes.
+        save_plan: Where the plan goes; beside ``out`` if ``None``.
+        dry_run: Whether to stop after the plan.
+    """
+
+    model: Path
+    table: Path | None
+    plan: Path | None
+    scheme: QuantScheme
+    out: Path
+    save_plan: Path | None = None
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.table is None) == (self.plan is None):
+            raise UsageError(
+                "quantize needs a table or a plan.",
+                found="neither" if self.table is None else "both",
+                expected="one of --table and --plan",
+                next_step=f"linglos-deploy calibrate {self.model} --data images/ makes a table",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeResult:
+    """What ``quantize`` made.
+
+    Attributes:
+        graph: The INT8 graph; ``None`` after a dry run.
+        plan_file: Where the plan lies; ``None`` if it was given.
+        plan: The decisions.
+    """
+
+    graph: OnnxArtifact | None
+    plan_file: Path | None
+    plan: QuantPlan
+
+
+def quantize_graph(request: QuantizeRequest, *, progress: Progress = SILENT) -> QuantizeResult:
+    """Make a plan from a table, or take a given one, and carry it out.
+
+    Raises:
+        ArtifactError: A file is missing or damaged.
+        CalibrationError: The table belongs to another graph.
+        QuantizationError: The plan cannot be made or does not fit the graph.
+    """
+    model = open_onnx(request.model)
+    with progress.stage("Quantizing"):
+        if request.plan is not None:
+            plan, plan_file = QuantPlan.load(request.plan), None
+        else:
+            assert request.table is not None
+            plan = plan_quantization(model, CalibrationTable.load(request.table), request.scheme)
+            plan_file = request.save_plan or request.out.with_suffix(".plan.json")
+            plan.save(plan_file)
+        graph = None if request.dry_run else apply_plan(model, plan, out=request.out)
+    return QuantizeResult(graph, plan_file, plan)
+
+
+def build_engines(
+    model: Path, choice: EngineChoice, engine_options: EngineOptions, *, folder: Path, progress: Progress = SILENT
+) -> tuple[EngineOutcome, ...]:
+    """Compile one graph with every compiler that ``choice`` stands for.
+
+    Raises:
+        ArtifactError: The graph is missing or damaged.
+        MissingDependencyError: Nothing can be built here.
+        BuildError: The graph cannot be compiled.
+    """
+    if choice is EngineChoice.NONE:
+        raise UsageError("There is nothing to build.", found="--engine none", next_step="--engine auto")
+    compilers, passed_over = choose_compilers(choice)
+    if not compilers:
+        raise MissingDependencyError(
+            "No engine can be built here.",
+            found="; ".join(f"{probe.name}: {probe.detail}" for probe in passed_over),
+            expected="tensorrt-rtx, or tensorrt and a GPU",
+            next_step=passed_over[0].how_to_get if passed_over else "see 'linglos-deploy doctor'",
+        )
+    graph = open_onnx(model)
+    metadata = read_metadata(model)
+    spec = engine_options.spec(
+        graph.signature,
+        nominal_size=read_preprocessing(model).input_size if "preprocessing" in metadata else (224, 224),
+        divisor=int(metadata.get("size_divisor", 32)),
+    )
+    built = [build_engine(compiler, graph, spec, folder=folder, progress=progress) for compiler in compilers.values()]
+    return (
+        *(outcome for _, outcome in built),
+        *(not_built(probe, model.name) for probe in passed_over),
+    )

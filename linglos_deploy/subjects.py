@@ -1,0 +1,120 @@
+"""What a path on the command line stands for: a bundle, a graph, an engine, a table, a plan or a report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+
+from linglos_deploy.bundle import MANIFEST, is_bundle, open_bundle
+from linglos_deploy.errors import ArtifactError, UsageError
+from linglos_deploy.profiling.plan import Candidate
+
+
+class Kind(StrEnum):
+    """What a path turned out to be."""
+
+    BUNDLE = "bundle"
+    GRAPH = "graph"
+    ENGINE = "engine"
+    TABLE = "table"
+    PLAN = "plan"
+
+
+def kind_of(path: Path) -> Kind:
+    """Tell what ``path`` is, from its name and, for JSON, its schema.
+
+    Raises:
+        ArtifactError: There is nothing at ``path``.
+        UsageError: It is nothing that this program makes.
+    """
+    if not path.exists():
+        raise ArtifactError(
+            f"There is nothing at '{path}'.",
+            expected="a bundle, a .onnx graph, a .engine, a calibration .table or a plan",
+            next_step="check the path; 'linglos-deploy export --variant s' makes a bundle in build/linglo_s",
+        )
+    if path.is_dir():
+        if is_bundle(path):
+            return Kind.BUNDLE
+        inside = [entry for entry in sorted(path.iterdir()) if is_bundle(entry)]
+        raise UsageError(
+            f"'{path}' is a directory without a {MANIFEST}.",
+            expected="a bundle made by 'linglos-deploy export'",
+            next_step=f"did you mean '{inside[0]}'?" if inside else "name the bundle's own directory",
+        )
+    by_suffix = {".onnx": Kind.GRAPH, ".engine": Kind.ENGINE, ".table": Kind.TABLE}
+    if path.suffix in by_suffix:
+        return by_suffix[path.suffix]
+    if path.suffix == ".json" and _schema(path).startswith("linglos.plan/"):
+        return Kind.PLAN
+    raise UsageError(
+        f"'{path}' is nothing that linglos-deploy makes.",
+        found=f"a file ending in '{path.suffix}'",
+        expected="a bundle, or a file ending in .onnx, .engine, .table, or a plan's .json",
+    )
+
+
+def engines_of(path: Path) -> tuple[Path, ...]:
+    """Return the engines of a bundle, or the one engine that ``path`` is.
+
+    Raises:
+        ArtifactError: There is nothing there, or the bundle is damaged.
+        UsageError: It is neither.
+    """
+    kind = kind_of(path)
+    if kind is Kind.ENGINE:
+        return (path,)
+    if kind is Kind.BUNDLE:
+        return tuple(path / entry.file for entry in open_bundle(path).manifest.engines)
+    raise UsageError(f"'{path}' has no engines.", found=f"a {kind}", expected="a bundle or a .engine file")
+
+
+def profile_candidates(paths: Sequence[Path], backends: Sequence[str]) -> list[Candidate]:
+    """Return what ``profile`` measures: every graph on every backend, every engine on its own.
+
+    Raises:
+        ArtifactError: There is nothing at a path, or a bundle is damaged.
+        UsageError: A path is neither a bundle nor a model.
+    """
+    candidates: list[Candidate] = []
+    for path in paths:
+        kind = kind_of(path)
+        if kind is Kind.BUNDLE:
+            manifest = open_bundle(path).manifest
+            graphs = [path / entry.file for entry in manifest.graphs]
+            engines = [path / entry.file for entry in manifest.engines]
+        elif kind is Kind.GRAPH:
+            graphs, engines = [path], []
+        elif kind is Kind.ENGINE:
+            graphs, engines = [], [path]
+        else:
+            raise UsageError(f"'{path}' cannot be run.", found=f"a {kind}", expected="a bundle, a graph or an engine")
+        prefix = f"{path.name}/" if kind is Kind.BUNDLE and len(paths) > 1 else ""
+        candidates += [
+            Candidate(backend, graph, label=f"{prefix}{graph.name} · {backend}")
+            for graph in graphs
+            for backend in backends
+        ]
+        candidates += [Candidate(engine_backend(engine), engine, label=f"{prefix}{engine.name}") for engine in engines]
+    return candidates
+
+
+def engine_backend(engine: Path) -> str:
+    """Return the backend that runs an engine, from its sidecar.
+
+    Raises:
+        ArtifactError: There is no readable sidecar.
+    """
+    from linglos_deploy.backends.trt.sidecar import read_record
+
+    return read_record(engine).backend
+
+
+def _schema(path: Path) -> str:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return ""
+    return str(content.get("schema", "")) if isinstance(content, dict) else ""
