@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import math
-from html import escape
 
-from linglos_deploy.reports.document import Bar, BarChart, LineChart, Tone
+from linglos_deploy.reports.document import Bar, BarChart, LineChart, Tone, printable
 from linglos_deploy.reports.numbers import significant
 
 _WIDTH = 560
@@ -33,6 +33,11 @@ def draw(chart: BarChart | LineChart, *, name: str) -> str:
         f'<figure><strong id="{name}">{escape(chart.title)}</strong>{drawing}'
         f"<figcaption>{escape(chart.caption)}</figcaption></figure>"
     )
+
+
+def escape(text: str) -> str:
+    """Return text as it may stand in HTML and SVG, attributes included."""
+    return html.escape(printable(text))
 
 
 def _bars(chart: BarChart) -> str:

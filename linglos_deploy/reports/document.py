@@ -9,10 +9,13 @@ A report type becomes renderable everywhere (HTML, Markdown, JUnit, terminal) by
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import singledispatch
+
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 class Tone(StrEnum):
@@ -175,6 +178,11 @@ def all_sections(reports: Iterable[object]) -> tuple[Section, ...]:
 
     assert sections
     return tuple(section for report in reports for section in sections_of(report))
+
+
+def printable(text: str) -> str:
+    """Replace control characters and lone surrogates: a file's name must not steer a terminal or break a format."""
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def overall(sections: Iterable[Section]) -> bool | None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from html import escape
 from pathlib import Path
 
 from linglos_deploy import __version__
 from linglos_deploy.files import atomic_file
-from linglos_deploy.reports.charts import draw
+from linglos_deploy.reports.charts import draw, escape
 from linglos_deploy.reports.document import Cell, Section, Table, all_sections, overall
 from linglos_deploy.reports.style import STYLE
 

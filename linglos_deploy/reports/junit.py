@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from pathlib import Path
 
 from linglos_deploy.files import atomic_file
-from linglos_deploy.reports.document import Check, Section, all_sections
-
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+from linglos_deploy.reports.document import Check, Section, all_sections, printable
 
 
 def write_junit(reports: Iterable[object], path: Path, *, name: str = "linglos-deploy") -> None:
@@ -32,7 +29,7 @@ def to_junit(reports: Iterable[object], *, name: str = "linglos-deploy") -> str:
         reports: Values of any registered report types.
         name: Of all suites together.
     """
-    root = ET.Element("testsuites", {"name": _clean(name)})
+    root = ET.Element("testsuites", {"name": printable(name)})
     suites = [_suite(section) for section in all_sections(reports) if section.passed is not None]
     root.extend(suites)
     for count in ("tests", "failures", "errors", "skipped"):
@@ -46,7 +43,7 @@ def _suite(section: Section) -> ET.Element:
     suite = ET.Element(
         "testsuite",
         {
-            "name": _clean(section.title),
+            "name": printable(section.title),
             "tests": str(len(checks)),
             "failures": str(sum(check.passed is False for check in checks)),
             "errors": "0",
@@ -57,24 +54,19 @@ def _suite(section: Section) -> ET.Element:
     properties = ET.SubElement(suite, "properties") if section.facts else None
     if properties is not None:
         for name, value in section.facts:
-            ET.SubElement(properties, "property", {"name": _clean(name), "value": _clean(value)})
+            ET.SubElement(properties, "property", {"name": printable(name), "value": printable(value)})
     suite.extend(_case(check, section) for check in checks)
     if section.warnings:
-        ET.SubElement(suite, "system-out").text = _clean("\n".join(section.warnings))
+        ET.SubElement(suite, "system-out").text = printable("\n".join(section.warnings))
     return suite
 
 
 def _case(check: Check, section: Section) -> ET.Element:
-    case = ET.Element("testcase", {"classname": _clean(section.title), "name": _clean(check.name), "time": "0"})
+    case = ET.Element("testcase", {"classname": printable(section.title), "name": printable(check.name), "time": "0"})
     if check.passed is None:
-        ET.SubElement(case, "skipped", {"message": _clean(check.found)})
+        ET.SubElement(case, "skipped", {"message": printable(check.found)})
     elif not check.passed:
-        message = _clean(f"found {check.found}, expected {check.limit}")
+        message = printable(f"found {check.found}, expected {check.limit}")
         failure = ET.SubElement(case, "failure", {"message": message, "type": "verdict"})
-        failure.text = _clean(f"{check.name}\nfound:    {check.found}\nexpected: {check.limit}")
+        failure.text = printable(f"{check.name}\nfound:    {check.found}\nexpected: {check.limit}")
     return case
-
-
-def _clean(text: str) -> str:
-    """Replace characters that XML 1.0 cannot hold."""
-    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from linglos_deploy.files import atomic_file
-from linglos_deploy.reports.document import Section, Table, all_sections, overall
+from linglos_deploy.reports.document import Section, Table, all_sections, overall, printable
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~#])")
 
@@ -69,4 +69,4 @@ def _verdict(passed: bool | None) -> str:
 
 def _text(text: str) -> str:
     """Escape what Markdown would interpret, and keep it on one line."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return _SPECIAL.sub(r"\\\1", " ".join(printable(text).split()))

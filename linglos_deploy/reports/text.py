@@ -6,13 +6,12 @@ import io
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
-from linglos_deploy.reports.document import Section, Table, Tone, all_sections
+from linglos_deploy.reports.document import Section, Table, Tone, all_sections, printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table as RichTable
     from rich.text import Text
-
 _STYLES = {Tone.NEUTRAL: "", Tone.GOOD: "green", Tone.BAD: "bold red", Tone.MUTED: "dim"}
 
 
@@ -69,25 +68,21 @@ def _without(table: Table, index: int) -> Table:
 
 
 def _section(section: Section, *, details: bool, width: int) -> list[RenderableType]:
-    from rich.text import Text
-
     parts: list[RenderableType] = [_heading(section)]
     if section.summary:
-        parts.append(Text(section.summary))
-    parts += [Text(f"warning: {warning}", style="yellow") for warning in section.warnings]
+        parts.append(_plain(section.summary))
+    parts += [_plain(f"warning: {warning}", style="yellow") for warning in section.warnings]
     tables = [table for table in section.tables if table.rows]
     parts += [_table(fit(table, width)) for table in (tables if details else tables[:1])]
     if details:
-        parts += [Text(f"- {note}", style="dim") for note in section.notes]
-        parts += [Text(f"{name}: {value}", style="dim") for name, value in section.facts]
-    parts.append(Text(""))
+        parts += [_plain(f"- {note}", style="dim") for note in section.notes]
+        parts += [_plain(f"{name}: {value}", style="dim") for name, value in section.facts]
+    parts.append(_plain(""))
     return parts
 
 
 def _heading(section: Section) -> Text:
-    from rich.text import Text
-
-    heading = Text(section.title, style="bold")
+    heading = _plain(section.title, style="bold")
     if section.passed is not None:
         heading.append("  ")
         heading.append("✓ passed" if section.passed else "✗ failed", style="green" if section.passed else "bold red")
@@ -97,12 +92,17 @@ def _heading(section: Section) -> Text:
 def _table(table: Table) -> RichTable:
     from rich import box
     from rich.table import Table as RichTable
-    from rich.text import Text
 
-    shown = RichTable(title=Text(table.title, style="dim"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = RichTable(title=_plain(table.title, style="dim"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in table.columns:
         side: Literal["left", "right"] = "right" if column.numeric else "left"
-        shown.add_column(Text(column.title), justify=side, no_wrap=column.numeric, overflow="fold")
+        shown.add_column(_plain(column.title), justify=side, no_wrap=column.numeric, overflow="fold")
     for row in table.rows:
-        shown.add_row(*(Text(cell.text, style=_STYLES[cell.tone]) for cell in row))
+        shown.add_row(*(_plain(cell.text, style=_STYLES[cell.tone]) for cell in row))
     return shown
+
+
+def _plain(text: str, *, style: str = "") -> Text:
+    from rich.text import Text
+
+    return Text(printable(text), style=style)

@@ -1,0 +1,45 @@
+"""JSON Schemas of the reports, as published in ``docs/schemas``.
+
+``python -m linglos_deploy.reports.schemas docs/schemas`` writes them anew; a test compares.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from linglos_deploy.files import atomic_file
+from linglos_deploy.reports.codec import schema
+from linglos_deploy.reports.doctor import DoctorReport
+from linglos_deploy.reports.export import ExportReport
+from linglos_deploy.reports.parity import LayerReport, ParityReport
+from linglos_deploy.reports.profile import ProfileReport
+
+PUBLISHED = {
+    "doctor": DoctorReport,
+    "export": ExportReport,
+    "layers": LayerReport,
+    "parity": ParityReport,
+    "profile": ProfileReport,
+}
+"""File name (without ``.schema.json``) of each published report type."""
+
+
+def schema_texts() -> dict[str, str]:
+    """Return the contents of every schema file, by file name."""
+    return {
+        f"{name}.schema.json": json.dumps(schema(kind), indent=2, ensure_ascii=False) + "\n"
+        for name, kind in PUBLISHED.items()
+    }
+
+
+def write_schemas(folder: Path) -> None:
+    """Write every schema file into ``folder``."""
+    for name, text in schema_texts().items():
+        with atomic_file(folder / name) as partial:
+            partial.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_schemas(Path(sys.argv[1]))
