@@ -17,7 +17,7 @@ import typer
 from linglos_deploy import __version__, options
 from linglos_deploy.choices import EngineChoice, Method, Precision, resolve_precision
 from linglos_deploy.console import Terminal
-from linglos_deploy.errors import LinglosError
+from linglos_deploy.errors import LinglosError, UsageError
 from linglos_deploy.exporters.config import Decomposition, ExportConfig
 from linglos_deploy.models.variants import Task
 
@@ -349,6 +349,54 @@ def export(
     report = export_bundle(request, progress=Terminal(quiet=quiet))
     _show(report, show_export, as_json=as_json)
     return report.passed
+
+
+@command
+def calibrate(
+    ctx: typer.Context,
+    subjects: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="MODEL.onnx | merge TABLE …", help="The float32 graph; or 'merge' and tables of shards."
+        ),
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="PATH", help="Images: a folder, .npz or .npy; synthetic without."),
+    ] = None,
+    images: Annotated[int | None, typer.Option("--images", min=1, help="Use at most this many images.")] = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Images of one run.")] = 8,
+    threads: options.Threads = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the choice of images, and of synthetic ones.")] = 0,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where the table goes.")] = Path(
+        "calibration.table"
+    ),
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: Config = None,
+    save_config: SaveConfig = None,
+) -> bool:
+    """See what flows into every convolution and linear layer: one pass, any number of images, constant memory.
+
+    \b
+    Examples:
+      linglos-deploy calibrate build/linglo_s/model.onnx --data calib/
+      linglos-deploy calibrate merge shard1.table shard2.table -o calibration.table
+    """
+    from linglos_deploy.inspection import summarize_table
+    from linglos_deploy.screens import show_table
+    from linglos_deploy.stages import CalibrateRequest, calibrate_graph, merge_table_files
+
+    first, *others = subjects
+    if str(first) == "merge":
+        table = merge_table_files(others, out=output)
+    else:
+        if others:
+            raise UsageError("calibrate takes one graph.", found=", ".join(map(str, subjects)))
+        request = CalibrateRequest(first, data, output, images=images, batch=batch, threads=threads, seed=seed)
+        table = calibrate_graph(request, progress=Terminal(quiet=quiet))
+    _show(summarize_table(table), functools.partial(show_table, path=output), as_json=as_json)
+    return True
 
 
 @command

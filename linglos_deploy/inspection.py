@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from linglos_deploy.artifacts import load_onnx, onnx_signature
 from linglos_deploy.backends.trt.sidecar import EngineRecord, read_record
 from linglos_deploy.bundle import Manifest, open_bundle
 from linglos_deploy.calibration.table import CalibrationTable
+from linglos_deploy.calibration.thresholds import threshold
+from linglos_deploy.choices import Method
 from linglos_deploy.exporters.metadata import PREFIX
 from linglos_deploy.files import sha256_file
 from linglos_deploy.quantization.plan import QuantPlan
@@ -47,6 +48,50 @@ class GraphDescription:
 
 
 @dataclass(frozen=True, slots=True)
+class TensorSummary:
+    """What calibration saw of one tensor.
+
+    Attributes:
+        tensor: Its name.
+        minimum: Smallest value.
+        maximum: Largest value.
+        mean: Mean value.
+        std: Standard deviation.
+        nonfinite: Values that were NaN or infinite.
+        bounds: Where each method would clip, in the tensor's unit.
+    """
+
+    tensor: str
+    minimum: float
+    maximum: float
+    mean: float
+    std: float
+    nonfinite: int
+    bounds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class TableSummary:
+    """A calibration table at a glance.
+
+    Attributes:
+        graph_digest: SHA-256 of the graph it belongs to.
+        data_digest: Digest of the images.
+        image_count: Images seen.
+        synthetic: Whether they were made up.
+        tools: Versions of what made it.
+        tensors: What was seen, in graph order.
+    """
+
+    graph_digest: str
+    data_digest: str
+    image_count: int
+    synthetic: bool
+    tools: Mapping[str, str]
+    tensors: tuple[TensorSummary, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Inspection:
     """What was found at a path.
 
@@ -58,7 +103,7 @@ class Inspection:
 
     kind: Kind
     path: str
-    content: Manifest | GraphDescription | EngineRecord | Any | QuantPlan
+    content: Manifest | GraphDescription | EngineRecord | TableSummary | QuantPlan
 
 
 def describe(path: Path) -> Inspection:
@@ -69,7 +114,7 @@ def describe(path: Path) -> Inspection:
         UsageError: It is nothing that this program makes.
     """
     kind = kind_of(path)
-    content: Any
+    content: Manifest | GraphDescription | EngineRecord | TableSummary | QuantPlan
     if kind is Kind.BUNDLE:
         content = open_bundle(path).manifest
     elif kind is Kind.GRAPH:
@@ -77,10 +122,33 @@ def describe(path: Path) -> Inspection:
     elif kind is Kind.ENGINE:
         content = read_record(path)
     elif kind is Kind.TABLE:
-        content = CalibrationTable.load(path).summary()
+        content = summarize_table(CalibrationTable.load(path))
     else:
         content = QuantPlan.load(path)
     return Inspection(kind, str(path), content)
+
+
+def summarize_table(table: CalibrationTable) -> TableSummary:
+    """Return the ranges and clipping bounds of a table."""
+    return TableSummary(
+        graph_digest=table.graph_digest,
+        data_digest=table.data_digest,
+        image_count=table.image_count,
+        synthetic=table.synthetic,
+        tools=dict(table.tools),
+        tensors=tuple(
+            TensorSummary(
+                tensor=name,
+                minimum=float(stats.minimum),
+                maximum=float(stats.maximum),
+                mean=stats.mean,
+                std=stats.std,
+                nonfinite=stats.count - stats.finite,
+                bounds={str(method): float(threshold(stats, method)) for method in Method},
+            )
+            for name, stats in table.tensors.items()
+        ),
+    )
 
 
 def describe_graph(path: Path) -> GraphDescription:

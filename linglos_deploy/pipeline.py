@@ -39,8 +39,8 @@ from linglos_deploy.reports.codec import write_json
 from linglos_deploy.reports.export import Accuracy, AccuracyVerdict, EngineOutcome, ExportReport
 from linglos_deploy.reports.parity import ParityReport
 from linglos_deploy.reports.profile import ProfileReport
+from linglos_deploy.stages import SYNTHETIC_IMAGES
 
-SYNTHETIC_IMAGES = 32
 GOLDEN_REAL_IMAGES = 8
 SELF_TEST_TOLERANCE = {
     Precision.FP32: 1e-4,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from rich.markup import escape
 
 from linglos_deploy.artifacts import Lineage
 from linglos_deploy.backends.trt.sidecar import EngineRecord
 from linglos_deploy.bundle import Manifest
-from linglos_deploy.inspection import GraphDescription, Inspection
+from linglos_deploy.choices import Method
+from linglos_deploy.inspection import GraphDescription, Inspection, TableSummary
 from linglos_deploy.quantization.plan import QuantPlan
 from linglos_deploy.reports.doctor import DoctorReport
 from linglos_deploy.reports.export import AccuracyVerdict, EngineOutcome, ExportReport
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 
 def show_export(report: ExportReport, console: Console) -> None:
     """Show the last screen of ``export``: accuracy, parity, engines, latency, and where the bundle lies."""
-    console.print(f"\n[bold]{report.name}[/]  {report.parameters / 1e6:.2f} M parameters, {report.precision}")
+    _say(console, f"\n{report.name}  {report.parameters / 1e6:.2f} M parameters, {report.precision}")
     if report.accuracy is not None:
         _show_accuracy(report.accuracy, console)
     show_parity(report.parity, console)
@@ -33,7 +37,7 @@ def show_export(report: ExportReport, console: Console) -> None:
     if report.profile is not None:
         show_profile(report.profile, console, details=False)
     _show_files(report, console)
-    console.print(f"\n{_verdict(report.passed)}  bundle in [bold]{report.bundle}[/]", highlight=False, soft_wrap=True)
+    _say(console, f"bundle in {report.bundle}", mark=f"\n{_verdict(report.passed)}  ")
 
 
 def show_parity(reports: Sequence[ParityReport], console: Console) -> None:
@@ -60,13 +64,10 @@ def show_parity(reports: Sequence[ParityReport], console: Console) -> None:
         for output in report.outputs:
             for result in output.criteria:
                 if not result.passed:
-                    console.print(
-                        f"  {report.candidate} {output.output}: {result.metric} {result.found:.6g},"
-                        f" limit {result.limit:.6g}",
-                        highlight=False,
-                    )
+                    values = f"{result.metric} {result.found:.6g}, limit {result.limit:.6g}"
+                    _say(console, f"  {report.candidate} {output.output}: {values}")
         for warning in report.warnings:
-            console.print(f"[yellow]![/] {warning}", highlight=False, soft_wrap=True)
+            _say(console, warning, mark="[yellow]![/] ")
 
 
 def show_profile(report: ProfileReport, console: Console, *, details: bool = True) -> None:
@@ -77,18 +78,32 @@ def show_profile(report: ProfileReport, console: Console, *, details: bool = Tru
         console.print(part)
 
 
+def show_table(table: TableSummary, console: Console, *, path: Path | None = None) -> None:
+    """Show what calibration saw, and where each method would clip."""
+    methods = list(Method)
+    shown = _table("Tensor", "Min", "Max", "Mean", "Std", *(f"Clip {method}" for method in methods))
+    for tensor in table.tensors:
+        numbers = [tensor.minimum, tensor.maximum, tensor.mean, tensor.std]
+        numbers += [tensor.bounds[method] for method in methods]
+        shown.add_row(escape(tensor.tensor), *(f"{number:.4g}" for number in numbers))
+    console.print(shown)
+    source = "synthetic images" if table.synthetic else "images"
+    place = f" in {path}" if path else ""
+    _say(console, f"{len(table.tensors)} tensors seen on {table.image_count} {source}{place}")
+
+
 def show_plan(result: QuantizeResult, console: Console) -> None:
     """Show what becomes INT8, and why the rest does not."""
     _show_plan(result.plan, console)
     if result.plan_file is not None:
-        console.print(f"Plan   {result.plan_file}", highlight=False, soft_wrap=True)
+        _say(console, f"Plan   {result.plan_file}")
     if result.graph is not None:
-        console.print(f"Graph  {result.graph.path}", highlight=False, soft_wrap=True)
+        _say(console, f"Graph  {result.graph.path}")
 
 
 def show_inspection(inspection: Inspection, console: Console) -> None:
     """Show what a file is."""
-    console.print(f"[bold]{inspection.path}[/]  {inspection.kind}", highlight=False, soft_wrap=True)
+    _say(console, f"{inspection.path}  {inspection.kind}")
     content = inspection.content
     if isinstance(content, Manifest):
         _show_manifest(content, console)
@@ -99,20 +114,17 @@ def show_inspection(inspection: Inspection, console: Console) -> None:
     elif isinstance(content, QuantPlan):
         _show_plan(content, console)
     else:
-        console.print(content)
+        show_table(content, console)
 
 
 def show_engines(outcomes: Sequence[EngineOutcome], console: Console) -> None:
     """Show which engines were built, and why others were not."""
     for outcome in outcomes:
         if outcome.file is None:
-            console.print(f"Engine  [yellow]not built[/] {outcome.backend}: {outcome.detail}", highlight=False)
+            _say(console, f"{outcome.backend}: {outcome.detail}", mark="Engine  [yellow]not built[/] ")
         else:
-            console.print(
-                f"Engine  [green]built[/] {outcome.file}  {outcome.bytes / 1e6:.1f} MB in {outcome.seconds:.1f} s"
-                f"  ({outcome.detail})",
-                highlight=False,
-            )
+            built = f"{outcome.file}  {file_size(outcome.bytes)} in {outcome.seconds:.1f} s  ({outcome.detail})"
+            _say(console, built, mark="Engine  [green]built[/] ")
 
 
 def show_doctor(report: DoctorReport, console: Console) -> None:
@@ -134,20 +146,24 @@ def show_doctor(report: DoctorReport, console: Console) -> None:
     console.print(facts)
     table = _table("Backend", "Version", "Runs", "Compiles", "Here")
     for backend in report.backends:
-        detail = backend.detail + (f"\n[dim]get it: {backend.how_to_get}[/]" if backend.how_to_get else "")
+        detail = escape(backend.detail) + (
+            f"\n[dim]get it: {escape(backend.how_to_get)}[/]" if backend.how_to_get else ""
+        )
         table.add_row(backend.name, backend.version or "–", _tick(backend.runs), _tick(backend.compiles), detail)
     console.print(table)
     for check in report.engines:
         state = "[green]loads here[/]" if check.passed else "[red]does not load here[/]"
-        console.print(f"\n[bold]{check.engine}[/]  {state}", highlight=False, soft_wrap=True)
+        _say(console, check.engine, mark=f"\n{state}  ")
         conditions = _table("Condition", "Here", "Needed", "")
         for condition in check.conditions:
-            conditions.add_row(condition.name, condition.found, condition.expected, _tick(condition.passed))
+            conditions.add_row(
+                escape(condition.name), escape(condition.found), escape(condition.expected), _tick(condition.passed)
+            )
         console.print(conditions)
         for condition in check.conditions:
             if condition.passed is False and condition.reason:
-                console.print(f"  {condition.name}: {condition.reason}", highlight=False)
-        console.print(f"  rebuild: {check.rebuild}", highlight=False, soft_wrap=True)
+                _say(console, f"  {condition.name}: {condition.reason}")
+        _say(console, f"  rebuild: {check.rebuild}")
 
 
 def _show_accuracy(verdict: AccuracyVerdict, console: Console) -> None:
@@ -166,10 +182,15 @@ def _show_accuracy(verdict: AccuracyVerdict, console: Console) -> None:
 
 
 def _show_files(report: ExportReport, console: Console) -> None:
-    sizes = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in report.graphs.items())
-    console.print(f"Graphs  {sizes}", highlight=False, soft_wrap=True)
+    sizes = ", ".join(f"{name} {file_size(size)}" for name, size in report.graphs.items())
+    _say(console, f"Graphs  {sizes}")
     for warning in report.warnings:
-        console.print(f"[yellow]![/] {warning}", highlight=False, soft_wrap=True)
+        _say(console, warning, mark="[yellow]![/] ")
+
+
+def _say(console: Console, text: str, *, mark: str = "") -> None:
+    """Print one line whose text is data: never markup, never wrapped."""
+    console.print(f"{mark}{escape(text)}", highlight=False, soft_wrap=True)
 
 
 def _verdict(passed: bool) -> str:
@@ -218,20 +239,20 @@ def _show_manifest(manifest: Manifest, console: Console) -> None:
     _show_signature(manifest.graphs[0].signature, console)
     _show_lineage(manifest.graphs[-1].lineage, console)
     for warning in manifest.warnings:
-        console.print(f"[yellow]![/] {warning}", highlight=False, soft_wrap=True)
+        _say(console, warning, mark="[yellow]![/] ")
 
 
 def _show_graph(graph: GraphDescription, console: Console) -> None:
-    console.print(f"{file_size(graph.bytes)}, opset {graph.opset}, SHA-256 {graph.digest}", highlight=False)
+    _say(console, f"{file_size(graph.bytes)}, opset {graph.opset}, SHA-256 {graph.digest}")
     _show_signature(graph.signature, console)
     table = _table("Operator", "Nodes")
     for operator, count in graph.operators.items():
         table.add_row(operator, str(count))
     console.print(table)
     weights = ", ".join(f"{dtype} {file_size(size)}" for dtype, size in graph.weights.items())
-    console.print(f"Weights  {weights}", highlight=False)
+    _say(console, f"Weights  {weights}")
     for key, value in graph.metadata.items():
-        console.print(f"{key}  {value}", highlight=False, markup=False, soft_wrap=True)
+        _say(console, f"{key}  {value}")
 
 
 def _show_engine(record: EngineRecord, console: Console) -> None:
@@ -252,7 +273,9 @@ def _show_plan(plan: QuantPlan, console: Console) -> None:
     for node in plan.nodes:
         scale = scales.get(node.data)
         shown = "" if scale is None or not node.quantize else f"{scale:.4g}"
-        table.add_row(node.node, node.op_type, _tick(node.quantize), node.data, shown, node.reason)
+        table.add_row(
+            escape(node.node), node.op_type, _tick(node.quantize), escape(node.data), shown, escape(node.reason)
+        )
     console.print(table)
     source = "synthetic images" if plan.synthetic else "images"
     console.print(
@@ -264,8 +287,8 @@ def _show_plan(plan: QuantPlan, console: Console) -> None:
 def _show_signature(signature: ModelSignature, console: Console) -> None:
     for title, tensors in (("Input ", signature.inputs), ("Output", signature.outputs)):
         for tensor in tensors:
-            console.print(f"{title}  {tensor.describe()}", highlight=False, markup=False)
+            _say(console, f"{title}  {tensor.describe()}")
 
 
 def _show_lineage(lineage: Lineage, console: Console) -> None:
-    console.print("Made by  " + " -> ".join(step.stage for step in lineage), highlight=False)
+    _say(console, "Made by  " + " -> ".join(step.stage for step in lineage))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from linglos_deploy.artifacts import OnnxArtifact, open_onnx
-from linglos_deploy.calibration.table import CalibrationTable
+from linglos_deploy.backends.onnxruntime import OnnxRuntime
+from linglos_deploy.calibration.collect import collect
+from linglos_deploy.calibration.data import open_dataset, synthetic_dataset
+from linglos_deploy.calibration.table import CalibrationTable, merge_tables
 from linglos_deploy.choices import EngineChoice
 from linglos_deploy.engines import EngineOptions, build_engine, choose_compilers, not_built
 from linglos_deploy.errors import MissingDependencyError, UsageError
@@ -16,6 +20,32 @@ from linglos_deploy.quantization.apply import apply_plan
 from linglos_deploy.quantization.plan import QuantPlan, plan_quantization
 from linglos_deploy.quantization.scheme import QuantScheme
 from linglos_deploy.reports.export import EngineOutcome
+
+SYNTHETIC_IMAGES = 32
+"""Made-up images where nobody gave real ones: enough to fill every range."""
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrateRequest:
+    """What ``calibrate`` works on.
+
+    Attributes:
+        model: The float32 graph.
+        data: A folder of images, an ``.npz`` or an ``.npy``; synthetic images if ``None``.
+        out: Where the table goes.
+        images: Largest number of images; all if ``None``.
+        batch: Images of one run.
+        threads: Threads of ONNX Runtime, 0 for its own choice.
+        seed: Of the choice of images, and of synthetic ones.
+    """
+
+    model: Path
+    data: Path | None
+    out: Path
+    images: int | None = None
+    batch: int = 8
+    threads: int = 0
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +93,44 @@ class QuantizeResult:
     graph: OnnxArtifact | None
     plan_file: Path | None
     plan: QuantPlan
+
+
+def calibrate_graph(request: CalibrateRequest, *, progress: Progress = SILENT) -> CalibrationTable:
+    """Run the images through the graph once, and write what was seen.
+
+    Raises:
+        ArtifactError: The graph is missing or damaged, or does not say how images become its input.
+        DataError: The images cannot be used.
+    """
+    model = open_onnx(request.model)
+    spec = read_preprocessing(request.model)
+    if request.data is None:
+        progress.warn("The calibration images are synthetic; give real ones with --data before you ship.")
+        images = synthetic_dataset(spec, request.images or SYNTHETIC_IMAGES, request.seed)
+    else:
+        images = open_dataset(request.data, spec, progress=progress).limit(request.images, seed=request.seed)
+    table = collect(
+        model,
+        images.batches(request.batch, signature=model.signature),
+        runtime=OnnxRuntime(threads=request.threads, reuse_outputs=True),
+        preprocess=spec,
+        synthetic=images.synthetic,
+        progress=progress,
+    )
+    table.save(request.out)
+    return table
+
+
+def merge_table_files(tables: Sequence[Path], *, out: Path) -> CalibrationTable:
+    """Merge tables of shards into one, the same as one pass over all images would have made.
+
+    Raises:
+        ArtifactError: A table is missing or damaged.
+        CalibrationError: They do not belong together.
+    """
+    merged = merge_tables([CalibrationTable.load(path) for path in tables])
+    merged.save(out)
+    return merged
 
 
 def quantize_graph(request: QuantizeRequest, *, progress: Progress = SILENT) -> QuantizeResult:
