@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from linglos_deploy.artifacts import Artifact, EngineArtifact, OnnxArtifact
 from linglos_deploy.backends import machine as this_machine
 from linglos_deploy.backends.base import CPU, BuildSpec, Device, Probe, Runner
-from linglos_deploy.backends.trt.build import build_engine, build_step
+from linglos_deploy.backends.trt.build import build_engine, build_step, copy_engine
 from linglos_deploy.backends.trt.cache import EngineCache, cache_key, user_cache_dir
 from linglos_deploy.backends.trt.cuda import Cuda
 from linglos_deploy.backends.trt.cuda import load_cuda as import_cuda
@@ -21,7 +22,14 @@ from linglos_deploy.backends.trt.inspect import prove_precisions
 from linglos_deploy.backends.trt.precision import require_precisions
 from linglos_deploy.backends.trt.preflight import Host, require_loadable
 from linglos_deploy.backends.trt.runner import RunOptions, Session, open_session
-from linglos_deploy.backends.trt.sidecar import UNKNOWN, EngineRecord, open_engine, sidecar_path
+from linglos_deploy.backends.trt.sidecar import (
+    UNKNOWN,
+    EngineRecord,
+    PrecisionProof,
+    open_engine,
+    read_record,
+    sidecar_path,
+)
 from linglos_deploy.backends.trt.timing import timing_path
 from linglos_deploy.errors import ArtifactError, BuildError, MissingDependencyError
 from linglos_deploy.progress import SILENT, Progress
@@ -98,31 +106,21 @@ class TensorRt:
             version=version,
             machine={} if gpu is None else _identity(gpu, machine),
         )
-        cache = EngineCache(self.options.folder) if self.options.cache else None
-        with cache.lock(key) if cache else nullcontext():
-            record = cache.fetch(key, out=out) if cache else None
-            if record is not None:
-                step = build_step(self.flavour, record.version, model=model, spec=spec)
-                record = replace(
-                    record, onnx_name=model.path.name, signature=model.signature, lineage=(*model.lineage, step)
-                )
-                self._prove(record, model=model, out=out, machine=machine)
-                return open_engine(out)
-            timings = timing_path(self.options.folder, version=version, gpu=gpu.name) if cache and gpu else None
-            record = build_engine(
-                self._load(self.flavour),
-                self.flavour,
-                model=model,
-                spec=spec,
-                out=out,
-                machine=machine,
-                timings=timings if self.flavour.timing_cache else None,
-                verbose=self.options.verbose,
-                progress=progress,
-            )
-            self._prove(record, model=model, out=out, machine=machine)
-            if cache:
+        timings = None
+        if self.options.cache and self.flavour.timing_cache and gpu is not None:
+            timings = timing_path(self.options.folder, version=version, gpu=gpu.name)
+        build = partial(self._build, model, spec, out=out, machine=machine, timings=timings, progress=progress)
+        if not self.options.cache:
+            build()
+            return open_engine(out)
+        cache = EngineCache(self.options.folder)
+        with cache.lock(key):
+            kept = cache.find(key)
+            if kept is None:
+                build()
                 cache.store(key, plan=out)
+            else:
+                self._copy(kept, model, spec, out=out, machine=machine)
         return open_engine(out)
 
     def open(self, artifact: Artifact, *, device: Device = CPU) -> AbstractContextManager[Runner]:
@@ -226,29 +224,66 @@ class TensorRt:
             return str(self._load(self.flavour).__version__)
         return found
 
-    def _prove(self, record: EngineRecord, *, model: OnnxArtifact, out: Path, machine: Machine) -> None:
-        """Add the precision proof to the sidecar; take the engine away again if it fails."""
-        device = _first_that_loads(record, machine)
-        if record.precision == UNKNOWN or (device is not None and not record.precision.inspected):
-            proof = prove_precisions(
-                None if device is None else self._load(self.flavour),
-                self.flavour,
-                plan=out,
-                record=record,
-                model=model,
-                device=device,
-                why_not="no GPU here can load it" if machine.gpus else "no GPU",
-                load_cuda=self._load_cuda,
-            )
-            record = replace(record, precision=proof)
+    def _build(
+        self,
+        model: OnnxArtifact,
+        spec: BuildSpec,
+        *,
+        out: Path,
+        machine: Machine,
+        timings: Path | None,
+        progress: Progress,
+    ) -> None:
+        record = build_engine(
+            self._load(self.flavour),
+            self.flavour,
+            model=model,
+            spec=spec,
+            out=out,
+            machine=machine,
+            timings=timings,
+            verbose=self.options.verbose,
+            progress=progress,
+        )
+        proof = self._inspect(record, plan=out, model=model, machine=machine)
         try:
-            if not record.spec.allow_fallback:
-                require_precisions(record.precision)
+            require_precisions(proof, allow_fallback=spec.allow_fallback)
         except BuildError:
             out.unlink(missing_ok=True)
             sidecar_path(out).unlink(missing_ok=True)
             raise
-        write_json(record, sidecar_path(out))
+        write_json(replace(record, precision=proof), sidecar_path(out))
+
+    def _copy(self, kept: Path, model: OnnxArtifact, spec: BuildSpec, *, out: Path, machine: Machine) -> None:
+        """Copy an engine from the cache, with the names and the lineage of the graph at hand."""
+        record = read_record(kept)
+        proof = self._inspect(record, plan=kept, model=model, machine=machine)
+        require_precisions(proof, allow_fallback=spec.allow_fallback)
+        step = build_step(self.flavour, record.version, model=model, spec=spec)
+        record = replace(
+            record,
+            onnx_name=model.path.name,
+            precision=proof,
+            signature=model.signature,
+            lineage=(*model.lineage, step),
+        )
+        copy_engine(kept, record, out=out)
+
+    def _inspect(self, record: EngineRecord, *, plan: Path, model: OnnxArtifact, machine: Machine) -> PrecisionProof:
+        """Return the precision proof; what was seen once is not looked at again."""
+        device = _first_that_loads(record, machine)
+        if record.precision.inspected or (device is None and record.precision != UNKNOWN):
+            return record.precision
+        return prove_precisions(
+            None if device is None else self._load(self.flavour),
+            self.flavour,
+            plan=plan,
+            record=record,
+            model=model,
+            device=device,
+            why_not="no GPU here can load it" if machine.gpus else "no GPU",
+            load_cuda=self._load_cuda,
+        )
 
     def _kernels(self, record: EngineRecord, gpu: Gpu) -> Path:
         return self.options.folder / "kernels" / f"{record.version}-{gpu.compute_capability}-{record.digest}.bin"

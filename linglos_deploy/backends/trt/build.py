@@ -9,6 +9,7 @@ from typing import Any
 
 from linglos_deploy.artifacts import OnnxArtifact, Step, load_onnx
 from linglos_deploy.backends.base import BuildSpec
+from linglos_deploy.backends.trt.cache import copy_file
 from linglos_deploy.backends.trt.configure import configure, target_of
 from linglos_deploy.backends.trt.flavour import Flavour
 from linglos_deploy.backends.trt.log import Log, make_logger
@@ -122,6 +123,14 @@ def write_engine(record: EngineRecord, built: Built, *, out: Path) -> None:
     write_json(record, sidecar_path(out))
     with atomic_file(out) as partial:
         partial.write_bytes(built.plan)
+
+
+def copy_engine(plan: Path, record: EngineRecord, *, out: Path) -> None:
+    """Copy a plan and its log to ``out``, under a sidecar of its own; the plan last, as :func:`write_engine` does."""
+    if log_path(plan).is_file():
+        copy_file(log_path(plan), log_path(out))
+    write_json(record, sidecar_path(out))
+    copy_file(plan, out)
 
 
 def build_step(flavour: Flavour, version: str, *, model: OnnxArtifact, spec: BuildSpec) -> Step:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from linglos_deploy.backends.base import BuildSpec
-from linglos_deploy.backends.trt.sidecar import EngineRecord, log_path, read_record, sidecar_path
+from linglos_deploy.backends.trt.sidecar import log_path, read_record, sidecar_path
 from linglos_deploy.errors import ArtifactError, OutputError
 from linglos_deploy.files import atomic_file, sha256_bytes, sha256_file
 from linglos_deploy.reports.codec import to_json
@@ -64,23 +64,17 @@ class EngineCache:
         self.folder = folder
         self.limit_bytes = limit_bytes
 
-    def fetch(self, key: str, *, out: Path) -> EngineRecord | None:
-        """Copy an entry to ``out`` with its log, and return its record; ``None`` if there is no intact one.
-
-        The sidecar is left to the caller, who knows the lineage of the graph at hand.
-        """
+    def find(self, key: str) -> Path | None:
+        """Return the plan of an entry, with its sidecar and log beside it; ``None`` if there is no intact one."""
         plan = self._plan(key)
         try:
             record = read_record(plan)
-        except ArtifactError:
+            if sha256_file(plan) != record.digest:
+                return None
+            os.utime(plan)
+        except (ArtifactError, OSError):
             return None
-        if not plan.is_file() or sha256_file(plan) != record.digest:
-            return None
-        _copy(plan, out)
-        if log_path(plan).is_file():
-            _copy(log_path(plan), log_path(out))
-        os.utime(plan)
-        return record
+        return plan
 
     def store(self, key: str, *, plan: Path) -> None:
         """Keep the engine at ``plan``, then drop the least recently used ones beyond the limit.
@@ -89,13 +83,9 @@ class EngineCache:
         """
         try:
             entry = self._plan(key)
-            for source, target in (
-                (log_path(plan), log_path(entry)),
-                (sidecar_path(plan), sidecar_path(entry)),
-                (plan, entry),
-            ):
-                if source.is_file():
-                    _copy(source, target)
+            copy_file(log_path(plan), log_path(entry))
+            copy_file(sidecar_path(plan), sidecar_path(entry))
+            copy_file(plan, entry)
             self._trim(keep=entry.parent)
         except (OSError, OutputError):
             shutil.rmtree(self._plan(key).parent, ignore_errors=True)
@@ -148,6 +138,7 @@ def write_blob(path: Path, data: bytes) -> None:
         partial.write_bytes(data)
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file whole or not at all."""
     with atomic_file(target) as partial:
         shutil.copyfile(source, partial)

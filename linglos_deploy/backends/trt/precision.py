@@ -87,13 +87,13 @@ def read_inspector(text: str, expected: tuple[str, ...], times: Mapping[str, flo
     )
 
 
-def require_precisions(proof: PrecisionProof) -> None:
+def require_precisions(proof: PrecisionProof, *, allow_fallback: bool = False) -> None:
     """Refuse an engine without a single layer in a precision that its graph asks for.
 
     Raises:
         BuildError: A precision is missing.
     """
-    if proof.missing:
+    if proof.missing and not allow_fallback:
         raise BuildError(
             f"The engine has no {' and no '.join(proof.missing)} layers, though the graph asks for them.",
             found=proof.detail,

@@ -84,11 +84,11 @@ def test_the_least_recently_used_engines_are_dropped_beyond_the_limit(
         cache.store(key, plan=engine.path)
         plan = tmp_path / "small" / "engines" / key / "model.engine"
         os.utime(plan, (plan.stat().st_mtime - 100 * age,) * 2)
-    assert cache.fetch("old", out=tmp_path / "o.engine") is None
-    assert cache.fetch("used", out=tmp_path / "o.engine") is not None
+    assert cache.find("old") is None
+    assert cache.find("used") is not None
     cache.store("newest", plan=engine.path)
-    assert cache.fetch("new", out=tmp_path / "o.engine") is None
-    assert cache.fetch("used", out=tmp_path / "o.engine") is not None
+    assert cache.find("new") is None
+    assert cache.find("used") is not None
 
 
 def test_a_lock_makes_the_second_wait_for_the_first(tmp_path: Path):

@@ -339,9 +339,9 @@ def rtx_backend(rtx: Any, cuda: FakeCuda) -> MakeBackend:
     module = make_rtx_standin(rtx)
     module.validity = (module.EngineValidity.VALID, 0)
 
-    def make(**options: Any) -> TensorRt:
+    def make(machine: Machine = MACHINE, **options: Any) -> TensorRt:
         backend = TensorRt(
-            TENSORRT_RTX, Options(**options), load=lambda _: module, load_cuda=lambda: cuda, look=lambda: MACHINE
+            TENSORRT_RTX, Options(**options), load=lambda _: module, load_cuda=lambda: cuda, look=lambda: machine
         )
         backend.module = module  # type: ignore[attr-defined]
         return backend
@@ -387,3 +387,23 @@ def test_an_engine_that_is_built_ahead_of_time_is_inspected_only_on_a_gpu_it_fit
     asked = replace(spec, compute_capabilities=("12.0",))
     engine = rtx_backend().compile(linear, asked, out=tmp_path / "m.engine")
     assert read_record(engine.path).precision.detail == "not inspected, no GPU here can load it"
+
+
+def test_an_engine_from_a_machine_without_gpu_gets_its_proof_on_one_with_a_gpu(
+    rtx_backend: MakeBackend, linear: OnnxArtifact, spec: BuildSpec, tmp_path: Path
+):
+    blind = rtx_backend(replace(MACHINE, gpus=())).compile(linear, spec, out=tmp_path / "a.engine")
+    assert read_record(blind.path).precision.detail == "not inspected, no GPU"
+    seen = rtx_backend().compile(linear, spec, out=tmp_path / "b.engine")
+    assert seen.digest == blind.digest
+    assert read_record(seen.path).precision.layers == {"float32": 1}
+
+
+def test_a_gpu_that_cannot_be_used_leaves_the_engine_uninspected_with_the_reason(
+    rtx_backend: MakeBackend, cuda: FakeCuda, linear: OnnxArtifact, spec: BuildSpec, tmp_path: Path
+):
+    cuda.devices = 0
+    engine = rtx_backend().compile(linear, spec, out=tmp_path / "m.engine")
+    proof = read_record(engine.path).precision
+    assert not proof.inspected
+    assert "no_device" in proof.detail

@@ -238,7 +238,9 @@ def _behaviour(module: Any, names: dict[str, frozenset[str]], calls: list[str]) 
             create_execution_context=context,
             create_engine_inspector=lambda: strict(
                 "EngineInspector",
-                get_engine_information=lambda _format: json.dumps(LAYERS.get(module.__version__.split(".")[0], {})),
+                get_engine_information=lambda _format: json.dumps(
+                    LAYERS["10" if module.__version__.startswith("10.") else "11"]
+                ),
             ),
         )
 
