@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from linglos_deploy.artifacts import OnnxArtifact, open_onnx
 from linglos_deploy.calibration.observers import observe
-from linglos_deploy.calibration.statistics import TensorStatistics
+from linglos_deploy.calibration.table import CalibrationTable
+from linglos_deploy.preprocessing import PreprocessSpec
 
 SIDE, CHANNELS, HEADS, CLASSES = 4, 8, 2, 5
-
-
-@dataclass(frozen=True)
-class Table:
-    """What a plan reads of a calibration table."""
-
-    tensors: Mapping[str, TensorStatistics]
-    graph_digest: str
-    data_digest: str = "data"
-    preprocess_digest: str = "preprocessing"
-    image_count: int = 8
-    synthetic: bool = False
 
 
 def attention_model(*, element: int = TensorProto.FLOAT, opset: int = 20, seed: int = 0) -> onnx.ModelProto:
@@ -114,12 +102,18 @@ def images(count: int = 8, *, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(count, 3, SIDE, SIDE)).astype(np.float32)
 
 
-def table_for(artifact: OnnxArtifact, tensors: Mapping[str, np.ndarray]) -> Table:
+def table_for(artifact: OnnxArtifact, tensors: Mapping[str, np.ndarray]) -> CalibrationTable:
     """Return a table of what ``tensors`` hold."""
-    return Table({name: observe(values.astype(np.float32)) for name, values in tensors.items()}, artifact.digest)
+    return CalibrationTable(
+        tensors={name: observe(values.astype(np.float32)) for name, values in tensors.items()},
+        graph_digest=artifact.digest,
+        preprocess=PreprocessSpec(),
+        data_digest="d" * 64,
+        image_count=8,
+    )
 
 
-def calibrated(model: onnx.ModelProto, path: Path) -> tuple[OnnxArtifact, Table]:
+def calibrated(model: onnx.ModelProto, path: Path) -> tuple[OnnxArtifact, CalibrationTable]:
     """Write a model; run it on eight images with the reference evaluator of ONNX; return it with its table."""
     from onnx.reference import ReferenceEvaluator
 

@@ -11,15 +11,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 from linglos_deploy.artifacts import OnnxArtifact, load_onnx
 from linglos_deploy.backends.onnxruntime import Int8Mode, OnnxRuntime
+from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.choices import Method
 from linglos_deploy.errors import QuantizationError
 from linglos_deploy.parity.metrics import compare
 from linglos_deploy.quantization.apply import apply_plan, insert_qdq
 from linglos_deploy.quantization.plan import QuantPlan, plan_quantization
 from linglos_deploy.quantization.scheme import QuantScheme
-from tests.quantization.graphs import Table, attention_model, calibrated, graph_of, images, table_for, write
+from tests.quantization.graphs import attention_model, calibrated, graph_of, images, table_for, write
 
-Case = tuple[OnnxArtifact, Table]
+Case = tuple[OnnxArtifact, CalibrationTable]
 
 
 @pytest.fixture(scope="module")
