@@ -28,6 +28,10 @@ GOLDEN = "golden/golden.safetensors"
 
 MAX_MANIFEST_BYTES = 16 << 20
 MAX_FILES = 10_000
+MAX_SIDE = 16_384
+"""Largest height or width of a model input; of the resized image before the crop, four times that."""
+MAX_GOLDEN_IMAGES = 10_000
+MAX_DIMENSION = 1 << 30
 
 
 class InputKind(StrEnum):
@@ -277,7 +281,12 @@ def _read_manifest(path: Path) -> Manifest:
             expected=SCHEMA,
             next_step="use the version of linglos-deploy that made it, or export again",
         )
-    return from_json(Manifest, data, source=str(file))
+    try:
+        manifest = from_json(Manifest, data, source=str(file))
+    except UsageError as error:  # a value that its own type refuses
+        raise ArtifactError(f"'{file}': {error.message}", found=error.found, expected=error.expected) from error
+    _check_sizes(file, manifest)
+    return manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +308,31 @@ def _recorded_digest(file: Path) -> str:
             next_step="copy the bundle again from where it was made",
         )
     return match.group(1)
+
+
+def _check_sizes(file: Path, manifest: Manifest) -> None:
+    """Refuse numbers that no real model has: a loader is about to allocate by them."""
+    signatures = [graph.signature for graph in manifest.graphs] + [engine.signature for engine in manifest.engines]
+    tensors = [spec for signature in signatures for spec in (*signature.inputs, *signature.outputs)]
+    sizes = [dim for spec in tensors for dim in spec.shape if isinstance(dim, int)]
+    images = manifest.golden.count if manifest.golden else 0
+    side = max(manifest.preprocessing.input_size)
+    resized = int(min(side / manifest.preprocessing.crop_pct, 1e12))  # a tiny crop_pct divides to infinity
+    for what, found, most in (
+        ("input size", side, MAX_SIDE),
+        ("resized image", resized, 4 * MAX_SIDE),
+        ("largest tensor dimension", max(sizes, default=0), MAX_DIMENSION),
+        ("smallest tensor dimension", -min(sizes, default=0), 0),
+        ("number of golden images", images, MAX_GOLDEN_IMAGES),
+        ("number of golden images", -images, 0),
+    ):
+        if found > most:
+            raise ArtifactError(
+                f"'{file}' gives an impossible {what}.",
+                found=str(found if most else -found),
+                expected=f"at most {most}" if most else "at least 0",
+                next_step="copy the bundle again from where it was made",
+            )
 
 
 def _check_references(path: Path, manifest: Manifest) -> None:
