@@ -21,18 +21,6 @@ std::vector<BackendInfo> backends() {
 namespace detail {
 namespace {
 
-/// INT8 kernels of a CPU without dot-product instructions are slower than its float32 kernels.
-bool cpu_has_int8_dot_product() {
-#if defined(__x86_64__) || defined(__i386__)
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("avx512vnni") != 0;
-#elif defined(__ARM_FEATURE_DOTPROD)
-  return true;
-#else
-  return false;
-#endif
-}
-
 template <typename Entry>
 ModelFile load(const Bundle& bundle, const Entry& entry) {
   ModelFile model;
@@ -48,12 +36,6 @@ ModelFile load(const Bundle& bundle, const Entry& entry) {
   check_input(model);
   model.data = bundle.read(entry.file);
   return model;
-}
-
-std::string precisions(const Manifest& manifest) {
-  std::string names;
-  for (const auto& graph : manifest.graphs) names += (names.empty() ? "" : ", ") + graph.precision;
-  return names;
 }
 
 void check_options(const SessionOptions& options) {
@@ -104,6 +86,24 @@ bool try_engines(const Bundle& bundle, const SessionOptions& options, [[maybe_un
 }
 
 #if LINGLOS_HAS_ONNXRUNTIME
+/// INT8 kernels of a CPU without dot-product instructions are slower than its float32 kernels.
+bool cpu_has_int8_dot_product() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx512vnni") != 0;
+#elif defined(__ARM_FEATURE_DOTPROD)
+  return true;
+#else
+  return false;
+#endif
+}
+
+std::string precisions(const Manifest& manifest) {
+  std::string names;
+  for (const auto& graph : manifest.graphs) names += (names.empty() ? "" : ", ") + graph.precision;
+  return names;
+}
+
 const GraphEntry& pick_graph(const Bundle& bundle, const SessionOptions& options, std::string& why) {
   const Manifest& manifest = bundle.manifest();
   if (!options.precision.empty()) {

@@ -30,11 +30,12 @@ class Handle {
   Release release_;
 };
 
-void check(const OrtApi* api, OrtStatus* status, const std::string& doing) {
+/// Two texts, put together only if they are needed: a run that works allocates nothing.
+void check(const OrtApi* api, OrtStatus* status, const char* doing, const std::string& what = "") {
   if (status == nullptr) return;
   const std::string message = api->GetErrorMessage(status);
   api->ReleaseStatus(status);
-  throw BackendError("ONNX Runtime failed while " + doing + ": " + message);
+  throw BackendError("ONNX Runtime failed while " + std::string(doing) + what + ": " + message);
 }
 
 /// One environment for the process, gone with its last engine.
@@ -81,7 +82,7 @@ struct Model {
     check(api,
           api->Run(session.get(), nullptr, &name, &input_value, 1, output_names.data(), output_names.size(),
                    output_values),
-          "running " + file);
+          "running ", file);
   }
 };
 
@@ -252,12 +253,12 @@ std::unique_ptr<Engine> open_onnxruntime(const ModelFile& file, const SessionOpt
   check(api, api->SetSessionLogSeverityLevel(settings.get(), ORT_LOGGING_LEVEL_FATAL), "setting options");
   check(api, api->SetIntraOpNumThreads(settings.get(), options.threads), "setting the number of threads");
   for (const auto& [key, value] : file.session_options)
-    check(api, api->AddSessionConfigEntry(settings.get(), key.c_str(), value.c_str()), "setting " + key);
+    check(api, api->AddSessionConfigEntry(settings.get(), key.c_str(), value.c_str()), "setting ", key);
   if (cuda) append_cuda(api, settings.get(), options.device_index);
   check(api,
         api->CreateSessionFromArray(model->env.get(), file.data.data(), file.data.size(), settings.get(),
                                     model->session.out()),
-        "loading " + file.file);
+        "loading ", file.file);
   check(api, api->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, model->memory.out()), "starting");
 
   std::vector<std::string> names;

@@ -1,0 +1,114 @@
+#include <cstring>
+#include <random>
+
+#include "check.hpp"
+#include "resize.hpp"
+
+using namespace linglos;
+
+namespace {
+
+Preprocessing spec(int height, int width, Interpolation filter = Interpolation::bicubic, double crop = 1.0) {
+  return {height, width, filter, crop, {0.485, 0.456, 0.406}, {0.229, 0.224, 0.225}};
+}
+
+std::vector<std::uint8_t> noise(std::size_t count) {
+  std::mt19937 random(1);
+  std::vector<std::uint8_t> values(count);
+  for (auto& value : values) value = static_cast<std::uint8_t>(random());
+  return values;
+}
+
+std::vector<float> tensor(Preprocessor& preprocessor, const ImageView& image) {
+  std::vector<float> out(preprocessor.size());
+  preprocessor.tensor(image, out.data());
+  return out;
+}
+
+}  // namespace
+
+TEST(an_image_of_the_right_size_is_only_normalized) {
+  Preprocessor preprocessor(spec(5, 7));
+  const auto pixels = noise(5 * 7 * 3);
+  std::vector<std::uint8_t> out(preprocessor.size());
+  preprocessor.pixels({pixels.data(), 7, 5}, out.data());
+  CHECK(out == pixels);
+  const auto values = tensor(preprocessor, {pixels.data(), 7, 5});
+  const float difference = static_cast<float>(pixels[1]) - static_cast<float>(255.0 * 0.456);
+  CHECK(values[35] == difference / static_cast<float>(255.0 * 0.224));
+}
+
+TEST(bgr_is_rgb_with_channels_exchanged) {
+  Preprocessor preprocessor(spec(16, 24));
+  const auto rgb = noise(40 * 30 * 3);
+  auto bgr = rgb;
+  for (std::size_t i = 0; i < bgr.size(); i += 3) std::swap(bgr[i], bgr[i + 2]);
+  CHECK(tensor(preprocessor, {rgb.data(), 40, 30}) ==
+        tensor(preprocessor, {bgr.data(), 40, 30, 0, PixelFormat::bgr}));
+  std::vector<std::uint8_t> a(preprocessor.size()), b(preprocessor.size());
+  preprocessor.pixels({rgb.data(), 40, 30}, a.data());
+  preprocessor.pixels({bgr.data(), 40, 30, 0, PixelFormat::bgr}, b.data());
+  CHECK(a == b);
+}
+
+TEST(rows_may_be_padded) {
+  Preprocessor preprocessor(spec(16, 24));
+  const auto packed = noise(40 * 30 * 3);
+  std::vector<std::uint8_t> padded(30 * 128 - 8);  // nothing behind the last row
+  for (std::size_t y = 0; y < 30; ++y) std::memcpy(padded.data() + y * 128, packed.data() + y * 120, 120);
+  CHECK(tensor(preprocessor, {packed.data(), 40, 30}) == tensor(preprocessor, {padded.data(), 40, 30, 128}));
+}
+
+TEST(results_do_not_depend_on_what_came_before) {
+  Preprocessor used(spec(17, 9, Interpolation::bilinear, 0.875));
+  const auto pixels = noise(64 * 64 * 3);
+  for (const auto& [width, height] : {std::pair{64, 64}, {1, 64}, {64, 1}, {3, 5}, {9, 17}, {64, 64}, {10, 19}}) {
+    Preprocessor fresh(spec(17, 9, Interpolation::bilinear, 0.875));
+    CHECK(tensor(used, {pixels.data(), width, height}) == tensor(fresh, {pixels.data(), width, height}));
+  }
+}
+
+TEST(pixels_then_normalize_is_tensor) {
+  Preprocessor preprocessor(spec(16, 24));
+  const auto pixels = noise(40 * 30 * 3);
+  std::vector<std::uint8_t> resized(preprocessor.size());
+  std::vector<float> normalized(preprocessor.size());
+  preprocessor.pixels({pixels.data(), 40, 30}, resized.data());
+  preprocessor.normalize(resized.data(), normalized.data());
+  CHECK(normalized == tensor(preprocessor, {pixels.data(), 40, 30}));
+}
+
+TEST(a_constant_image_stays_constant) {
+  for (const auto filter : {Interpolation::bilinear, Interpolation::bicubic}) {
+    Preprocessor preprocessor(spec(13, 11, filter, 0.9));
+    for (const int value : {0, 1, 127, 254, 255}) {
+      const std::vector<std::uint8_t> pixels(37 * 91 * 3, static_cast<std::uint8_t>(value));
+      std::vector<std::uint8_t> out(preprocessor.size());
+      preprocessor.pixels({pixels.data(), 37, 91}, out.data());
+      CHECK(out == std::vector<std::uint8_t>(preprocessor.size(), static_cast<std::uint8_t>(value)));
+    }
+  }
+}
+
+TEST(impossible_images_and_specifications_are_refused) {
+  Preprocessor preprocessor(spec(4, 4));
+  const auto pixels = noise(48);
+  std::vector<float> out(preprocessor.size());
+  CHECK_THROWS(UsageError, "must have pixels", preprocessor.tensor({nullptr, 4, 4}, out.data()));
+  CHECK_THROWS(UsageError, "must have pixels", preprocessor.tensor({pixels.data(), 0, 4}, out.data()));
+  CHECK_THROWS(UsageError, "must have pixels", preprocessor.tensor({pixels.data(), 4, -1}, out.data()));
+  CHECK_THROWS(UsageError, "at most", preprocessor.tensor({pixels.data(), 1 << 25, 1}, out.data()));
+  CHECK_THROWS(UsageError, "stride", preprocessor.tensor({pixels.data(), 4, 4, 11}, out.data()));
+  CHECK_THROWS(UsageError, "stride", preprocessor.tensor({pixels.data(), 4, 4, -12}, out.data()));
+  CHECK_THROWS(UsageError, "input size", Preprocessor(spec(0, 4)));
+  CHECK_THROWS(UsageError, "input size", Preprocessor(spec(4, 1 << 20)));
+  CHECK_THROWS(UsageError, "crop_pct", Preprocessor(spec(4, 4, Interpolation::bicubic, 1.5)));
+}
+
+TEST(the_resized_image_just_covers_the_target) {
+  for (std::int64_t height = 1; height < 60; height += 7)
+    for (std::int64_t width = 1; width < 60; width += 5) {
+      const auto found = detail::resized_shape(height, width, {23, 31});
+      CHECK(found.height >= 23 && found.width >= 31 && (found.height == 23 || found.width == 31));
+    }
+}
