@@ -71,7 +71,7 @@ def measure(
             ]
             _measure_group(group, plan, advance)
             rows += _with_ratios(group, plan)
-    rows = add_remarks(rows, plan, conditions)
+    rows = add_remarks(rows, conditions)
     checks = _checks(rows, budget)
     return ProfileReport(
         title=title,

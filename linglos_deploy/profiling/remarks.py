@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from linglos_deploy.profiling.plan import MeasurementPlan
-from linglos_deploy.reports.profile import Conditions, Outcome, ProfileRow
+from linglos_deploy.reports.profile import Conditions, ProfileRow
 
 SLOWER = 1.02
 NOISY_VARIATION = 0.25
@@ -14,11 +13,10 @@ DRIFT = 1.25
 _DOT_PRODUCTS = {"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"}
 
 
-def add_remarks(rows: Sequence[ProfileRow], plan: MeasurementPlan, conditions: Conditions) -> list[ProfileRow]:
+def add_remarks(rows: Sequence[ProfileRow], conditions: Conditions) -> list[ProfileRow]:
     """Add what the comparison of rows shows to the notes of each."""
     return [
-        replace(row, notes=(*row.notes, *_int8_remarks(row, rows, conditions), *_run_remarks(row, plan)))
-        for row in rows
+        replace(row, notes=(*row.notes, *_int8_remarks(row, rows, conditions), *_noise_remarks(row))) for row in rows
     ]
 
 
@@ -62,12 +60,7 @@ def _why_slower(row: ProfileRow, conditions: Conditions) -> str:
     return f"{cpu}; measured in the {mode} INT8 mode" if mode else cpu
 
 
-def _run_remarks(row: ProfileRow, plan: MeasurementPlan) -> tuple[str, ...]:
-    if row.outcome is not Outcome.MEASURED or row.latency is None:
+def _noise_remarks(row: ProfileRow) -> tuple[str, ...]:
+    if row.latency is None or row.latency.variation <= NOISY_VARIATION:
         return ()
-    remarks = []
-    if row.latency.variation > NOISY_VARIATION:
-        remarks.append(f"noisy: standard deviation is {row.latency.variation:.0%} of the mean")
-    if row.latency.runs < 100:
-        remarks.append(f"p99 of {row.latency.runs} runs is little more than their maximum")
-    return tuple(remarks)
+    return (f"noisy: standard deviation is {row.latency.variation:.0%} of the mean",)

@@ -85,8 +85,8 @@ def _open(request: OpenRequest, stack: ExitStack) -> tuple[_Session, Reply]:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # PyTorch's threads; read when its OpenMP library is loaded
     if request.threads:
         os.environ["OMP_NUM_THREADS"] = str(request.threads)
-    artifact = _artifact(request)
     started = time.perf_counter()
+    artifact = _artifact(request)
     backend = registry.runtime(request.backend, **_options(request))
     runner = stack.enter_context(backend.open(artifact))
     opened = time.perf_counter()

@@ -66,7 +66,7 @@ def _section(section: Section, number: int) -> str:
         f'<p class="summary">{escape(section.summary)}</p>' if section.summary else "",
         "".join(f'<p class="warning" role="note">{escape(text)}</p>' for text in section.warnings),
         f'<div class="charts">{charts}</div>' if charts else "",
-        "".join(_table(table) for table in section.tables if table.rows),
+        f'<div class="tables">{"".join(_table(table) for table in section.tables if table.rows)}</div>',
         _list("Notes", section.notes),
         _facts(section),
     ]
@@ -82,8 +82,8 @@ def _table(table: Table) -> str:
         for row in table.rows
     )
     return (
-        f'<h3>{escape(table.title)}</h3><div class="scroll" tabindex="0" role="region" '
-        f'aria-label="{escape(table.title)}"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+        f'<div><h3>{escape(table.title)}</h3><div class="scroll" tabindex="0" role="region" '
+        f'aria-label="{escape(table.title)}"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></div>'
     )
 
 

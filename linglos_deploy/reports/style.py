@@ -61,9 +61,11 @@ svg .limit-text { fill: var(--limit); font-size: 11px; }
 svg .line { fill: none; stroke: var(--bar); stroke-width: 1.6; stroke-linejoin: round; }
 svg .point { fill: var(--bar); }
 svg .point.tone-bad { fill: var(--bad); }
+.tables { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 0 2rem; }
+.tables > div { min-width: 0; max-width: 100%; }
 .scroll { width: fit-content; max-width: 100%; overflow-x: auto; border: 1px solid var(--line); border-radius: .45rem; }
 .scroll:focus-visible { outline: 2px solid var(--bar); }
-table { border-collapse: collapse; min-width: min(100%, 43rem); font-size: .88rem; }
+table { border-collapse: collapse; font-size: .88rem; }
 th, td { padding: .42rem .75rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 600; white-space: nowrap; background: var(--stripe); }
 tbody tr:last-child td { border-bottom: 0; }

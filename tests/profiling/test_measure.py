@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from linglos_deploy.artifacts import open_onnx
 from linglos_deploy.backends import registry
+from linglos_deploy.backends.base import BuildSpec, ShapeRange
+from linglos_deploy.backends.machine import find_gpus
+from linglos_deploy.backends.openvino import OpenVino
 from linglos_deploy.errors import ArtifactError, UsageError
 from linglos_deploy.models.loading import ModelSource
 from linglos_deploy.profiling import measure as module
@@ -180,6 +184,26 @@ def test_a_pytorch_model_is_measured_at_its_own_image_size() -> None:
     assert row.outcome is Outcome.MEASURED, row.reason
     assert row.image_size == (32, 32)
     assert row.artifact == "LinGlo t"
+
+
+def test_an_engine_is_measured_by_the_backend_that_compiled_it(graph: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is missing: pip install 'linglos-deploy[openvino]'")
+    shape = ShapeRange((1, 64, 4, 4), (1, 64, 4, 4), (2, 64, 4, 4))
+    engine = OpenVino().compile(open_onnx(graph), BuildSpec(({"x": shape},)), out=tmp_path / "model.blob")
+    row = measure([Candidate("openvino", engine.path)], QUICK).rows[0]
+    assert row.outcome is Outcome.MEASURED, row.reason
+    assert row.digest == engine.digest
+
+
+@pytest.mark.skipif(bool(find_gpus()[0]), reason="there is a GPU here, so the engine would run")
+def test_an_engine_for_a_gpu_is_not_run_without_one_and_the_reason_says_so(graph: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is missing: pip install 'linglos-deploy[tensorrt-rtx]'")
+    shape = ShapeRange((1, 64, 4, 4), (1, 64, 4, 4), (2, 64, 4, 4))
+    compiler = registry.compiler("tensorrt-rtx")
+    engine = compiler.compile(open_onnx(graph), BuildSpec(({"x": shape},)), out=tmp_path / "model.engine")
+    row = measure([Candidate("tensorrt-rtx", engine.path)], QUICK).rows[0]
+    assert row.outcome is Outcome.NOT_RUN
+    assert "GPU" in row.reason
 
 
 def test_candidates_need_exactly_one_model(graph: Path) -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from linglos_deploy.profiling.machine import warn_if_busy
-from linglos_deploy.profiling.plan import MeasurementPlan
 from linglos_deploy.profiling.remarks import add_remarks, noise_warnings
 from linglos_deploy.profiling.statistics import summarize
 from linglos_deploy.reports.profile import Conditions, Outcome, ProfileRow
@@ -29,7 +28,7 @@ def row(precision: str, milliseconds: float, *, backend: str = "onnxruntime", ru
 
 
 def notes(*rows: ProfileRow, conditions: Conditions = NO_VNNI) -> str:
-    return " ".join(note for found in add_remarks(rows, MeasurementPlan(), conditions) for note in found.notes)
+    return " ".join(note for found in add_remarks(rows, conditions) for note in found.notes)
 
 
 def test_int8_that_is_slower_than_float32_is_said_with_the_cpu_s_part_in_it() -> None:
@@ -51,10 +50,9 @@ def test_int8_that_is_faster_or_has_nothing_to_compare_with_gets_no_remark() -> 
     assert notes(row("fp32", 10, backend="openvino"), row("int8", 15)) == ""
 
 
-def test_noise_and_few_runs_are_said() -> None:
+def test_noise_is_said() -> None:
     noisy = replace(row("fp32", 10), latency=summarize([[1.0] * 100 + [9.0] * 20]))
     assert "noisy" in notes(noisy)
-    assert "p99 of 20 runs" in notes(row("fp32", 10, runs=10))
 
 
 def test_a_row_that_was_not_measured_gets_no_remark() -> None:

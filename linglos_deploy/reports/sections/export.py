@@ -21,6 +21,11 @@ def export_sections(report: ExportReport) -> tuple[Section, ...]:
             *((_accuracy_table(accuracy),) if accuracy is not None else ()),
             _graphs_table(report.graphs),
             _engines_table(report.engines),
+            Table(
+                title="Files that were not used",
+                columns=(Column("file"), Column("reason")),
+                rows=tuple((Cell(name), Cell(reason)) for name, reason in report.skipped),
+            ),
         ),
         checks=_accuracy_checks(accuracy),
     )

@@ -220,6 +220,9 @@ def _missing_table(missing: Sequence[ProfileRow]) -> Table | None:
 
 def _profile_notes(report: ProfileReport) -> tuple[str, ...]:
     notes = [f"{_row_name(row)}: {note}" for row in report.rows for note in row.notes]
+    fewest = min((row.latency.runs for row in report.rows if row.latency is not None), default=100)
+    if fewest < 100:
+        notes.append(f"p99 of fewer than 100 runs (here from {fewest}) says little more than the slowest one.")
     if any(row.ratio is not None for row in report.rows):
         ratio = next(row.ratio for row in report.rows if row.ratio is not None)
         notes.append(
