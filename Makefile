@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
-DEMO   ?= build/digits
+BUILD  ?= build
 STAMP   = $(VENV)/.installed
 EXTRAS  = dev,openvino,tensorrt-rtx
 
@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo     run the main job: digits checkpoint -> INT8 bundle in $(DEMO)"
+	@echo "make demo     run the main job: digits checkpoint -> INT8 bundle in $(BUILD)/linglo_digits"
 	@echo "make test     lint, types, import contract, then all tests with coverage"
 	@echo "make format   format the code"
 	@echo "make clean    remove what the targets made"
@@ -35,11 +35,11 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP)
-	@$(BIN)/python examples/digits/make_images.py --output $(DEMO)/images
+	@$(BIN)/python examples/digits/make_images.py --output $(BUILD)/digits
 	@$(BIN)/linglos-deploy export \
 	  --checkpoint examples/digits/linglo_digits.safetensors \
-	  --data $(DEMO)/images/train --eval $(DEMO)/images/heldout --max-accuracy-drop 0.5 \
-	  --int8 --engine auto --output $(DEMO)/linglo_digits --force
+	  --data $(BUILD)/digits/train --eval $(BUILD)/digits/heldout --max-accuracy-drop 0.5 \
+	  --int8 --engine auto --output $(BUILD) --force
 
 check: $(STAMP)
 	@$(BIN)/ruff check --quiet .
