@@ -27,7 +27,7 @@ class Candidate:
         op_type: One of :data:`KINDS`.
         output: Its output tensor, which identifies it.
         data: Its data input.
-        weight: Its weight input.
+        weight: Its weight input, constant unless the obstacle says otherwise.
         weight_axis: Axis of the weight's output channels.
         obstacle: Why it cannot run in INT8, or must not; ``None`` if it can.
         reads_input: Whether no other candidate comes before it.
@@ -56,8 +56,8 @@ def find_candidates(model: onnx.ModelProto) -> tuple[Candidate, ...]:
             node=_name(node),
             op_type=node.op_type,
             output=node.output[0],
-            data=node.input[0],
-            weight=node.input[1],
+            data=_operands(node, graph.constants)[0],
+            weight=_operands(node, graph.constants)[1],
             weight_axis=weight_axis(node),
             obstacle=_obstacle(node, graph),
             reads_input=not followed.before[node.output[0]],
@@ -109,24 +109,35 @@ def _both_computed(node: onnx.NodeProto, known: Mapping[str, onnx.TensorProto]) 
     return not any(name in known for name in node.input)
 
 
+def _operands(node: onnx.NodeProto, known: Mapping[str, onnx.TensorProto]) -> tuple[str, str]:
+    """Return the names of data and weight; a MatMul may have its constant on either side."""
+    first, second = node.input[:2]
+    return (second, first) if first in known and second not in known else (first, second)
+
+
 def _obstacle(node: onnx.NodeProto, graph: _Neighbours) -> str | None:
-    weight = graph.constants.get(node.input[1])
-    if weight is None and node.input[0] in graph.constants:
-        return "its constant is the left factor, which has no output channels to scale"
+    data, name = _operands(node, graph.constants)
+    weight = graph.constants.get(name)
     if weight is None:
         return "its weight is computed while the model runs, not constant"
+    if softmax := _attention_weights_after(node.output[0], graph):
+        return f"saliency gate: '{softmax}' turns its output into attention weights, about 1/positions each"
+    if softmax := _attention_weights_before(data, graph):
+        return f"its input is made of the attention weights of '{softmax}', about 1/positions each"
+    if factor := _weights_in_product(data, graph):
+        return f"its input is a product with the weights '{factor}', not an activation; rounding it would count twice"
+    return _odd_form(node, name, weight)
+
+
+def _odd_form(node: onnx.NodeProto, name: str, weight: onnx.TensorProto) -> str | None:
+    if name != node.input[1]:
+        return "its constant is the left factor, which has no output channels to scale"
     if len(weight.dims) < 3 if node.op_type == "Conv" else len(weight.dims) != 2:
         return f"its weight has {len(weight.dims)} axes, so it is not a plain {node.op_type}"
     if weight.data_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16):
         return f"its weight is {onnx.TensorProto.DataType.Name(weight.data_type).lower()}, not floating point"
     if node.op_type == "Gemm" and _int_attribute(node, "transA", 0):
         return "it transposes its data, which no INT8 kernel does"
-    if softmax := _attention_weights_after(node.output[0], graph):
-        return f"saliency gate: '{softmax}' turns its output into attention weights, about 1/positions each"
-    if softmax := _attention_weights_before(node.input[0], graph):
-        return f"its input is made of the attention weights of '{softmax}', about 1/positions each"
-    if factor := _weights_in_product(node.input[0], graph):
-        return f"its input is a product with the weights '{factor}', not an activation; rounding it would count twice"
     return None
 
 
