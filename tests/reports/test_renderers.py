@@ -137,6 +137,10 @@ def test_what_could_not_be_measured_is_shown_with_its_reason() -> None:
         assert "crashed" in text
 
 
+def test_int8_is_shown_with_the_mode_in_which_it_was_computed() -> None:
+    assert "int8 (exact)" in to_text([profile_report()], details=False, width=150)
+
+
 def test_more_operators_than_anybody_reads_are_added_up() -> None:
     text = to_text([profile_report()], width=160)
     assert "4 others" in text

@@ -121,7 +121,7 @@ def _latency_table(measured: Sequence[ProfileRow]) -> Table | None:
     many_threads = len({row.threads for row in measured}) > 1
     columns: list[tuple[Column, Callable[[ProfileRow], Cell]]] = [
         (Column("candidate"), lambda row: Cell(row.label)),
-        (Column("precision"), lambda row: Cell(row.precision or "–")),
+        (Column("precision"), lambda row: Cell(_precision(row))),
         (Column("batch", True), lambda row: Cell(str(row.batch))),
         *([(Column("threads", True), lambda row: Cell(str(row.threads)))] if many_threads else []),
         (Column("p50", True), lambda row: Cell(significant(_p50(row)))),
@@ -239,6 +239,12 @@ def _ratio_cell(row: ProfileRow) -> Cell:
     if row.ratio.high < 1:
         return Cell(text, Tone.GOOD)
     return Cell(text, Tone.BAD if row.ratio.low > 1 else Tone.NEUTRAL)
+
+
+def _precision(row: ProfileRow) -> str:
+    """Return the precision, for INT8 with the mode in which its arithmetic was done."""
+    mode = row.options.get("int8") if row.precision.startswith("int8") else None
+    return f"{row.precision} ({mode})" if mode else row.precision or "–"
 
 
 def _p50(row: ProfileRow) -> float:
