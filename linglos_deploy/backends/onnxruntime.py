@@ -16,7 +16,7 @@ from linglos_deploy.backends.cpu import Int8Mode, this_cpu
 from linglos_deploy.backends.operators import mean_times, read_onnxruntime_trace
 from linglos_deploy.errors import ArtifactError, MissingDependencyError, RunError, UsageError
 from linglos_deploy.reports.profile import OperatorTime
-from linglos_deploy.signature import Batch, ModelSignature
+from linglos_deploy.signature import Batch, Dim, ModelSignature
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,6 +149,8 @@ class OnnxRuntime:
         options.log_severity_level = _ONLY_FATAL
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
+        # A memory pattern plans room for the outputs too, although they have buffers of their own.
+        options.enable_mem_pattern = not self.reuse_outputs
         # Idle threads that spin slow down everything else in the process, other sessions first.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
@@ -198,14 +200,16 @@ class _SessionRunner:
     def _run_into_buffers(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         key = tuple(array.shape for array in feeds.values())
         buffers = self._buffers.get(key)
-        if buffers is None:  # the first outputs of these shapes become the buffers of the next runs
-            buffers = self._remember(key, self._run_fresh(feeds))
-        else:
-            self._buffers.move_to_end(key)
-            binding = self._session.io_binding()
-            _bind(binding.bind_input, feeds)
-            _bind(binding.bind_output, buffers)
-            self._session.run_with_iobinding(binding)
+        if buffers is None:
+            buffers = _allocate(self._signature, feeds)
+            if buffers is None:  # the first outputs of these shapes become the buffers of the next runs
+                return dict(self._remember(key, self._run_fresh(feeds)))
+            self._remember(key, buffers)
+        self._buffers.move_to_end(key)
+        binding = self._session.io_binding()
+        _bind(binding.bind_input, feeds)
+        _bind(binding.bind_output, buffers)
+        self._session.run_with_iobinding(binding)
         return dict(buffers)
 
     def _remember(self, key: tuple[tuple[int, ...], ...], outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -218,6 +222,25 @@ class _SessionRunner:
 def _bind(bind: Callable[..., None], arrays: dict[str, np.ndarray]) -> None:
     for name, array in arrays.items():
         bind(name, "cpu", 0, array.dtype, list(array.shape), array.ctypes.data)
+
+
+def _allocate(signature: ModelSignature, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray] | None:
+    """Return memory for all outputs, or ``None`` where their shapes do not follow from those of the inputs.
+
+    Buffers that are made before the first run keep ONNX Runtime from holding a second copy in its arena for good.
+    """
+    import numpy as np
+
+    sizes: dict[Dim, int] = {}
+    for spec in signature.inputs:
+        sizes.update(zip(spec.shape, feeds[spec.name].shape, strict=True))
+    buffers = {}
+    for spec in signature.outputs:
+        shape = [dim if isinstance(dim, int) else sizes.get(dim, -1) for dim in spec.shape]
+        if -1 in shape:
+            return None
+        buffers[spec.name] = np.empty(shape, dtype=spec.dtype)
+    return buffers
 
 
 def _import_onnxruntime() -> Any:
