@@ -11,7 +11,7 @@ import onnx
 from linglos_deploy.artifacts import OnnxArtifact, load_onnx, onnx_signature
 from linglos_deploy.backends.base import Runtime
 from linglos_deploy.errors import DataError
-from linglos_deploy.exporters.graph import producers, value_types
+from linglos_deploy.exporters.graph import producers, value_shapes, value_types
 from linglos_deploy.files import sha256_file
 from linglos_deploy.parity.metrics import Difference
 from linglos_deploy.progress import SILENT, Progress
@@ -96,14 +96,21 @@ def _shared_tensors(reference: onnx.ModelProto, candidate: onnx.ModelProto) -> t
 
 
 def _with_outputs(model: onnx.ModelProto, tensors: Sequence[str], path: Path) -> OnnxArtifact:
-    """Write ``model`` with ``tensors`` as its outputs, of shapes that nobody states."""
-    types = value_types(model)
+    """Write ``model`` with ``tensors`` as its outputs."""
+    types, shapes = value_types(model), value_shapes(model)
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     del probe.graph.output[:]
-    probe.graph.output.extend(onnx.helper.make_tensor_value_info(name, types[name], None) for name in tensors)
+    probe.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, types[name], shapes.get(name)) for name in tensors
+    )
     path.write_bytes(probe.SerializeToString())
     outputs = tuple(
-        TensorSpec(name, onnx.helper.tensor_dtype_to_np_dtype(types[name]).name, shape=()) for name in tensors
+        TensorSpec(
+            name,
+            onnx.helper.tensor_dtype_to_np_dtype(types[name]).name,
+            tuple(f"{name}_{axis}" if dim is None else dim for axis, dim in enumerate(shapes.get(name, ()))),
+        )
+        for name in tensors
     )
     return OnnxArtifact(path, ModelSignature(onnx_signature(model).inputs, outputs), sha256_file(path))

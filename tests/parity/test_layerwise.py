@@ -63,9 +63,11 @@ def test_the_first_deviating_tensor_is_named_in_graph_order(tmp_path: Path) -> N
     assert from_json(LayerReport, to_json(report), source="test") == report
 
 
-def test_equal_graphs_deviate_nowhere(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reuse_outputs", [False, True])
+def test_equal_graphs_deviate_nowhere(tmp_path: Path, reuse_outputs: bool) -> None:
     graph = chain(tmp_path / "a.onnx")
-    report = compare_layers(graph, graph, [{"image": X}], runtime=OnnxRuntime(threads=1))
+    batches = [{"image": X[:2]}, {"image": X[1:]}]
+    report = compare_layers(graph, graph, batches, runtime=OnnxRuntime(threads=1, reuse_outputs=reuse_outputs))
 
     assert report.first_beyond is None
     assert onnx.load(graph.path).graph.output[0].name == "c"
