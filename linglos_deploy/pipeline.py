@@ -37,6 +37,7 @@ from linglos_deploy.quantization.plan import plan_quantization
 from linglos_deploy.quantization.scheme import QuantScheme
 from linglos_deploy.reports.codec import write_json
 from linglos_deploy.reports.export import Accuracy, AccuracyVerdict, EngineOutcome, ExportReport
+from linglos_deploy.reports.html import write_html
 from linglos_deploy.reports.parity import ParityReport
 from linglos_deploy.reports.profile import ProfileReport
 from linglos_deploy.stages import SYNTHETIC_IMAGES
@@ -337,6 +338,7 @@ def make_golden(work: Work, graphs: Sequence[OnnxArtifact]) -> Golden:
 def write_reports(report: ExportReport, folder: Path) -> None:
     """Write the reports that ship with the bundle."""
     folder.mkdir()
+    write_html([report], folder / "report.html", title=report.name)
     write_json(report, folder / "export.json")
     for parity in report.parity:
         write_json(parity, folder / f"parity.{parity.candidate.removesuffix('.onnx')}.json")
