@@ -131,9 +131,9 @@ def _load_config(ctx: typer.Context, file: Path | None) -> Path | None:
     return file
 
 
-def _save_config(ctx: object, file: object) -> None:
+def _save_config(ctx: Any, file: object) -> None:
     """Write the options of this call, defaults and all, before the work begins."""
-    if isinstance(ctx, typer.Context) and isinstance(file, Path):
+    if ctx is not None and isinstance(file, Path):
         from linglos_deploy.configfile import write_options
 
         resolved = {name: value for name, value in ctx.params.items() if name not in NOT_CONFIGURATION}
@@ -332,7 +332,7 @@ def export(
             batch=batch,
             embed_preprocessing=embed_preprocessing,
             decomposition=decomposition,
-            int8=kind.is_int8,
+            precision=kind,
         ),
         precision=kind,
         data=data,
@@ -392,7 +392,12 @@ def calibrate(
         table = merge_table_files(others, out=output)
     else:
         if others:
-            raise UsageError("calibrate takes one graph.", found=", ".join(map(str, subjects)))
+            raise UsageError(
+                "calibrate takes one graph.",
+                found=", ".join(map(str, subjects)),
+                expected="one graph, or 'merge' and tables",
+                next_step=f"linglos-deploy calibrate {first}",
+            )
         request = CalibrateRequest(first, data, output, images=images, batch=batch, threads=threads, seed=seed)
         table = calibrate_graph(request, progress=Terminal(quiet=quiet))
     _show(summarize_table(table), functools.partial(show_table, path=output), as_json=as_json)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from linglos_deploy.choices import Precision
 from linglos_deploy.errors import UsageError
 
 OPSETS = range(20, 24)
@@ -34,7 +35,9 @@ class ExportConfig:
         batch: Images per run; ``None`` leaves it open.
         embed_preprocessing: Whether the graph takes uint8 N x H x W x 3 pixels and normalizes them itself.
         decomposition: How key-only attention is written down.
-        int8: Whether the graph is meant for INT8: ``AUTO`` then keeps every product that a quantizer can take.
+        precision: What the graph is meant for. The export itself is float32; but for INT8 ``AUTO`` keeps every product
+            that a quantizer can take, and for 16 bits no fold relies on sums that only float32 keeps.
+        measure_on: Backend on whose clock ``MEASURED`` decides.
     """
 
     opset: int = 20
@@ -42,10 +45,12 @@ class ExportConfig:
     batch: int | None = None
     embed_preprocessing: bool = False
     decomposition: Decomposition = Decomposition.AUTO
-    int8: bool = False
+    precision: Precision = Precision.FP32
+    measure_on: str = "onnxruntime"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decomposition", Decomposition(self.decomposition))
+        object.__setattr__(self, "precision", Precision(self.precision))
         if self.opset not in OPSETS:
             raise UsageError(
                 f"Opset {self.opset} cannot be exported.",

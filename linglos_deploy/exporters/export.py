@@ -8,11 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import torch
 
 from linglos_deploy import __version__
 from linglos_deploy.artifacts import OnnxArtifact, Step, TorchModel, onnx_signature, tool_versions
+from linglos_deploy.backends.registry import runtime
+from linglos_deploy.choices import Precision
 from linglos_deploy.errors import ExportError
 from linglos_deploy.exporters.config import Decomposition, ExportConfig
+from linglos_deploy.exporters.decompositions.measured import RuntimeTimer
+from linglos_deploy.exporters.decompositions.records import METADATA_KEY, AttentionRecord
+from linglos_deploy.exporters.decompositions.rewrite import Request, rewrite_attention
 from linglos_deploy.exporters.folding import fold_batch_norms
 from linglos_deploy.exporters.graph import remove_dead
 from linglos_deploy.exporters.naming import read_scopes, rename
@@ -50,6 +56,7 @@ def export_onnx(model: TorchModel, config: ExportConfig, *, out: Path, progress:
     with progress.stage("Exporting to ONNX", 4) as advance:
         module = copy.deepcopy(model.module).eval()
         fold_batch_norms(module)
+        attention = rewrite_attention(module, _nominal_image(model), _request(config))
         traced = trace(
             module,
             config,
@@ -62,7 +69,7 @@ def export_onnx(model: TorchModel, config: ExportConfig, *, out: Path, progress:
         advance()
         if config.embed_preprocessing:
             embed_preprocessing(graph, model.preprocess)
-        graph = _finish(graph, _metadata(model, config))
+        graph = _finish(graph, _metadata(model, config, attention))
         advance()
         data = graph.SerializeToString(deterministic=True)
         with atomic_file(out) as partial:
@@ -72,10 +79,26 @@ def export_onnx(model: TorchModel, config: ExportConfig, *, out: Path, progress:
     step = Step(
         stage="export",
         inputs={"weights": model.digest},
-        config=to_builtins(config),
+        config={**to_builtins(config), "attention": to_builtins(attention)},
         tools=tool_versions(*TOOLS),
     )
     return OnnxArtifact(path=out, signature=onnx_signature(graph), digest=digest, lineage=(*model.lineage, step))
+
+
+def _nominal_image(model: TorchModel) -> torch.Tensor:
+    return torch.randn(1, 3, *model.preprocess.input_size, generator=torch.Generator().manual_seed(0))
+
+
+def _request(config: ExportConfig) -> Request:
+    timer = None
+    if config.decomposition is Decomposition.MEASURED:
+        timer = RuntimeTimer(runtime(config.measure_on), config)
+    return Request(
+        decomposition=config.decomposition,
+        int8=config.precision.is_int8,
+        sixteen_bit=config.precision.floating is not Precision.FP32,
+        timer=timer,
+    )
 
 
 def _simplify(traced: Trace) -> onnx.ModelProto:
@@ -110,7 +133,7 @@ def _name_dims(value: onnx.ValueInfoProto, shape: tuple[Dim, ...]) -> None:
     value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, shape))
 
 
-def _metadata(model: TorchModel, config: ExportConfig) -> dict[str, str]:
+def _metadata(model: TorchModel, config: ExportConfig, attention: tuple[AttentionRecord, ...]) -> dict[str, str]:
     return {
         "name": model.name,
         "preprocessing": _json(model.preprocess),
@@ -120,6 +143,7 @@ def _metadata(model: TorchModel, config: ExportConfig) -> dict[str, str]:
         "synthetic_weights": str(model.synthetic_weights).lower(),
         "size_divisor": str(model.size_divisor),
         "decomposition": str(config.decomposition),
+        METADATA_KEY: _json(attention),
         "tools": _json(tool_versions(*TOOLS)),
     }
 

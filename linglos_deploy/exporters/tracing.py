@@ -76,6 +76,16 @@ def trace(
     )
 
 
+def capture_and_translate(module: torch.nn.Module, sample: torch.Tensor, *, opset: int) -> onnx.ModelProto:
+    """Return the raw graph of a module with one input ``image`` and one output ``result``, all sizes fixed.
+
+    Raises:
+        ExportError: PyTorch cannot capture or translate the module.
+    """
+    with quiet_exporter():
+        return _translate(_capture(module, sample, ()), opset, ("result",))
+
+
 @contextmanager
 def quiet_exporter() -> Iterator[None]:
     """Hold back the exporter's remarks about itself: optional packages and its own deprecated calls."""

@@ -8,10 +8,12 @@ head, sizes and the exact gate are this project's reading (see README.md).
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from linglos_deploy.models.attention import Norm, SaliencyGate, SaliencyLayer
 from linglos_deploy.models.variants import LinGloConfig, Task, head_count
 
 MLP_RATIO = 3
@@ -125,12 +127,36 @@ class KeyOnlyAttention(nn.Module):
         attended: Tensor = self.out(key * context[:, :, None, None])
         return attended
 
+    def saliency_gate(self) -> SaliencyGate:
+        """Name the tensors; see :mod:`linglos_deploy.models.attention`."""
+        return SaliencyGate(
+            heads=self.heads,
+            key=self.key.weight,
+            gate=self.gate.weight,
+            value=self.value.weight,
+            out=self.out.weight,
+            key_bias=self.key.bias,
+            gate_bias=self.gate.bias,
+            value_bias=self.value.bias,
+            out_bias=self.out.bias,
+        )
+
 
 class Mlp(nn.Sequential):
     """Two 1x1 convolutions around a GELU."""
 
     def __init__(self, dim: int) -> None:
         super().__init__(nn.Conv2d(dim, dim * MLP_RATIO, 1), nn.GELU(), nn.Conv2d(dim * MLP_RATIO, dim, 1))
+
+    @property
+    def expand(self) -> nn.Conv2d:
+        """The first convolution."""
+        return cast(nn.Conv2d, self[0])
+
+    @property
+    def project(self) -> nn.Conv2d:
+        """The second convolution."""
+        return cast(nn.Conv2d, self[2])
 
 
 class AttentionLayer(nn.Module):
@@ -148,3 +174,15 @@ class AttentionLayer(nn.Module):
         x = x + self.attention(self.norm1(x))
         y: Tensor = x + self.mlp(self.norm2(x))
         return y
+
+    def saliency_layer(self) -> SaliencyLayer:
+        """Name the tensors; see :mod:`linglos_deploy.models.attention`."""
+        return SaliencyLayer(
+            attention=self.attention.saliency_gate(),
+            norm1=Norm(self.norm1.weight, self.norm1.bias, self.norm1.eps),
+            norm2=Norm(self.norm2.weight, self.norm2.bias, self.norm2.eps),
+            expand=self.mlp.expand.weight,
+            project=self.mlp.project.weight,
+            expand_bias=self.mlp.expand.bias,
+            project_bias=self.mlp.project.bias,
+        )

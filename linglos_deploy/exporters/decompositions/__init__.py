@@ -1,0 +1,1 @@
+"""Key-only attention in cheaper, equal forms: the algebra of each, the choice among them, the rewrite."""

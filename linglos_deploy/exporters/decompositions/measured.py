@@ -1,0 +1,69 @@
+"""The stopwatch behind ``--decomposition measured``: each form as a graph of its own, on the target runtime."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from linglos_deploy.artifacts import open_onnx
+from linglos_deploy.backends.base import Runtime
+from linglos_deploy.exporters.config import Decomposition, ExportConfig
+
+ROUNDS = 15
+
+
+class RuntimeTimer:
+    """Times interchangeable modules on a runtime; equal shapes are measured once.
+
+    Args:
+        runtime: Where the graph will run.
+        config: Opset of the graphs.
+    """
+
+    def __init__(self, runtime: Runtime, config: ExportConfig) -> None:
+        self.runtime = runtime
+        self.config = ExportConfig(opset=config.opset, batch=1, decomposition=Decomposition.REFERENCE)
+        self._known: dict[tuple[object, ...], dict[Decomposition, float]] = {}
+
+    def __call__(self, modules: dict[Decomposition, nn.Module], sample: Tensor) -> dict[Decomposition, float]:
+        """Return the shortest time of each module, in milliseconds, from interleaved runs."""
+        weights = next(iter(modules.values())).parameters()
+        key = (*sample.shape, *(tuple(weight.shape) for weight in weights))
+        if key not in self._known:
+            self._known[key] = self._measure(modules, sample)
+        return self._known[key]
+
+    def _measure(self, modules: dict[Decomposition, nn.Module], sample: Tensor) -> dict[Decomposition, float]:
+        times: dict[Decomposition, list[float]] = {form: [] for form in modules}
+        batch = {"image": sample.numpy()}
+        with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+            runners = {}
+            for form, module in modules.items():
+                path = Path(folder) / f"{form}.onnx"
+                path.write_bytes(_graph(module, sample, self.config))
+                runners[form] = stack.enter_context(self.runtime.open(open_onnx(path)))
+                runners[form].run(batch)
+            for _ in range(ROUNDS):
+                for form, runner in runners.items():
+                    start = time.perf_counter()
+                    runner.run(batch)
+                    times[form].append(1e3 * (time.perf_counter() - start))
+        return {form: min(values) for form, values in times.items()}
+
+
+def _graph(module: nn.Module, sample: Tensor, config: ExportConfig) -> bytes:
+    import onnxsim
+
+    from linglos_deploy.exporters.shapes import fix_reshape_targets
+    from linglos_deploy.exporters.tracing import capture_and_translate
+
+    model = capture_and_translate(module.eval(), torch.zeros_like(sample), opset=config.opset)
+    fix_reshape_targets(model)
+    simplified, _ = onnxsim.simplify(model)
+    data: bytes = simplified.SerializeToString()
+    return data

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import copy
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from linglos_deploy.choices import Precision
+from linglos_deploy.exporters.config import Decomposition, ExportConfig
+from linglos_deploy.exporters.decompositions.costs import AttentionSize, choose, macs
+from linglos_deploy.exporters.decompositions.layer import MapLayer, TokenLayer
+from linglos_deploy.exporters.decompositions.records import read_attention
+from linglos_deploy.exporters.decompositions.rewrite import Request, rewrite_attention
+from linglos_deploy.exporters.export import export_onnx
+from linglos_deploy.models.attention import Norm, SaliencyGate
+from linglos_deploy.models.linglo import AttentionLayer, KeyOnlyAttention
+from tests.exporters.conftest import linglo, torch_model, trained
+
+AUTO = Request(Decomposition.AUTO)
+LARGE, SMALL = torch.zeros(1, 32, 16, 16), torch.zeros(1, 32, 2, 2)
+
+
+def _attention(channels: int = 32, *, cls: type[KeyOnlyAttention] = KeyOnlyAttention) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(trained(cls(channels, 2))).eval()
+
+
+def _noise(like: torch.Tensor) -> torch.Tensor:
+    return torch.randn(like.shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_auto_reassociates_where_positions_outnumber_channels():
+    for image, form in ((LARGE, Decomposition.REASSOCIATED), (SMALL, Decomposition.POOLED)):
+        module = _attention()
+        expected = module(_noise(image))
+        (record,) = rewrite_attention(module, _noise(image), AUTO)
+        assert (record.path, record.form) == ("0", form)
+        assert record.macs_after < record.macs_before
+        torch.testing.assert_close(module(_noise(image)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_auto_keeps_constant_weights_for_int8():
+    (record,) = rewrite_attention(_attention(), _noise(LARGE), replace(AUTO, int8=True))
+    assert record.form is Decomposition.POOLED
+    assert "INT8" in record.reason
+
+
+def test_reference_leaves_the_module_as_trained():
+    module = _attention()
+    (record,) = rewrite_attention(module, _noise(LARGE), Request(Decomposition.REFERENCE))
+    assert isinstance(module[0], KeyOnlyAttention)
+    assert record.form is Decomposition.REFERENCE
+    assert record.macs_after == record.macs_before
+
+
+def test_a_whole_layer_is_rewritten_at_once():
+    torch.manual_seed(0)
+    for request, kind in ((AUTO, TokenLayer), (replace(AUTO, int8=True), MapLayer)):
+        module = nn.Sequential(trained(AttentionLayer(32)))
+        expected = module(_noise(LARGE))
+        (record,) = rewrite_attention(module, _noise(LARGE), request)
+        assert isinstance(module[0], kind)
+        assert (record.path, record.folded) == ("0.attention", ("norm1", "norm2"))
+        torch.testing.assert_close(module(_noise(LARGE)), expected, rtol=1e-4, atol=1e-5)
+
+
+class Scaled(KeyOnlyAttention):
+    """Looks like key-only attention and is not."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) * 1.01
+
+
+class Misshapen(KeyOnlyAttention):
+    def saliency_gate(self) -> SaliencyGate:
+        return replace(super().saliency_gate(), key=torch.zeros(3, 3))
+
+
+class OddHeads(KeyOnlyAttention):
+    def saliency_gate(self) -> SaliencyGate:
+        return replace(super().saliency_gate(), heads=5)
+
+
+class WrongBias(KeyOnlyAttention):
+    def saliency_gate(self) -> SaliencyGate:
+        return replace(super().saliency_gate(), out_bias=torch.zeros(7))
+
+
+class Spatial(KeyOnlyAttention):
+    def saliency_gate(self) -> SaliencyGate:
+        return replace(super().saliency_gate(), key=torch.zeros(32, 32, 3, 3))
+
+
+class WrongLayout(KeyOnlyAttention):
+    def saliency_gate(self) -> SaliencyGate:
+        return replace(super().saliency_gate(), channels_last=True)
+
+
+@pytest.mark.parametrize(
+    ("cls", "reason"),
+    [
+        (Scaled, "do not reproduce it: relative difference 9"),
+        (Misshapen, r"'gate' is \(2, 32\) where \(2, 3\)|5 heads|2 heads do not divide 3"),
+        (OddHeads, "5 heads do not divide 32 channels"),
+        (WrongBias, "'out_bias' has 7 elements"),
+        (Spatial, "matrix or a 1x1 convolution"),
+        (WrongLayout, "does not have 32 channels on axis -1"),
+    ],
+)
+def test_a_module_that_only_looks_similar_is_left_alone_with_the_reason(cls, reason):
+    module = _attention(cls=cls)
+    (record,) = rewrite_attention(module, _noise(LARGE), AUTO)
+    assert isinstance(module[0], cls)
+    assert record.form is Decomposition.REFERENCE
+    assert record.reason.startswith("left as it is: ")
+    assert re.search(reason, record.reason)
+
+
+def test_a_module_with_hooks_keeps_them():
+    module = _attention()
+    module[0].register_forward_hook(lambda *_: None)
+    (record,) = rewrite_attention(module, _noise(LARGE), AUTO)
+    assert "hooks" in record.reason
+
+
+def test_an_attention_that_is_never_run_is_left_alone():
+    class Idle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.idle = KeyOnlyAttention(32, 2)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return image
+
+    (record,) = rewrite_attention(Idle().eval(), _noise(LARGE), AUTO)
+    assert "was not run" in record.reason
+
+
+def test_a_layer_with_a_wrong_norm_falls_back_to_its_attention():
+    class OtherEps(AttentionLayer):
+        def saliency_layer(self):
+            return replace(super().saliency_layer(), norm1=Norm(None, None, 0.5))
+
+    torch.manual_seed(0)
+    module = nn.Sequential(trained(OtherEps(32)))
+    expected = module(_noise(LARGE))
+    (record,) = rewrite_attention(module, _noise(LARGE), AUTO)
+    assert (record.path, record.form, record.folded) == ("0.attention", Decomposition.REASSOCIATED, ())
+    assert isinstance(module[0], OtherEps)
+    torch.testing.assert_close(module(_noise(LARGE)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_module_without_attention_is_not_even_run():
+    class Fails(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            raise AssertionError
+
+    assert rewrite_attention(Fails(), _noise(LARGE), AUTO) == ()
+
+
+def test_measured_takes_what_the_timer_found_fastest():
+    seen = []
+
+    def timer(modules, sample):
+        seen.append(sample.shape)
+        return {Decomposition.POOLED: 1.23456, Decomposition.REASSOCIATED: 0.5}
+
+    request = Request(Decomposition.MEASURED, timer=timer)
+    (record,) = rewrite_attention(_attention(), _noise(SMALL), request)
+    assert record.form is Decomposition.REASSOCIATED
+    assert record.milliseconds == {"pooled": 1.2346, "reassociated": 0.5}
+    assert seen == [(1, 32, 2, 2)]
+    (record,) = rewrite_attention(_attention(), _noise(SMALL), replace(request, int8=True))
+    assert record.form is Decomposition.POOLED
+
+
+def test_costs_follow_the_formulas():
+    size = AttentionSize(channels=64, heads=2, positions=100)
+    assert macs(Decomposition.REFERENCE, size) == 3 * 64 * 64 * 100 + 2 * 64 * 100 + 64 * 100
+    assert choose(AttentionSize(512, 16, 49), int8=False)[0] is Decomposition.POOLED
+    assert choose(AttentionSize(512, 16, 4096), int8=False)[0] is Decomposition.REASSOCIATED
+
+
+def test_the_graph_remembers_every_decision(exported_dynamic):
+    records = read_attention(exported_dynamic.path)
+    assert [record.path for record in records] == [f"stages.{stage}.1.attention" for stage in range(4)]
+    assert records[0].form is Decomposition.REASSOCIATED
+    assert exported_dynamic.lineage[-1].config["attention"][0]["form"] == "reassociated"
+
+
+def test_measured_times_both_forms_on_the_runtime(run_onnx, tmp_path):
+    torch.manual_seed(0)
+    model = torch_model(trained(nn.Sequential(nn.Conv2d(3, 32, 8, stride=8), AttentionLayer(32))), size=(32, 32))
+    config = ExportConfig(decomposition=Decomposition.MEASURED)
+    artifact = export_onnx(model, config, out=tmp_path / "measured.onnx")
+    (record,) = read_attention(artifact.path)
+    assert set(record.milliseconds) == {"pooled", "reassociated"}
+    assert record.milliseconds[str(record.form)] == min(record.milliseconds.values())
+
+
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.FP16])
+def test_graphs_meant_for_other_precisions_compute_the_same(precision, classifier, run_onnx, tmp_path):
+    artifact = export_onnx(classifier, ExportConfig(precision=precision), out=tmp_path / "graph.onnx")
+    image = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = classifier.module(image)
+    (logits,) = run_onnx(artifact.path, {"image": image.numpy()})
+    torch.testing.assert_close(torch.from_numpy(logits), expected, atol=1e-4, rtol=0)
+    forms = {record.form for record in read_attention(artifact.path)}
+    assert forms == {Decomposition.POOLED} if precision is Precision.INT8 else Decomposition.REASSOCIATED in forms
+
+
+def test_the_weights_of_the_original_are_untouched():
+    model = linglo()
+    before = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
+    rewrite_attention(copy.deepcopy(model.module), torch.zeros(1, 3, 64, 64), AUTO)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.module.state_dict().items())
