@@ -14,7 +14,7 @@ import numpy as np
 
 from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact, TorchModel, tool_versions
 from linglos_deploy.backends.base import Compiler, Probe
-from linglos_deploy.backends.onnxruntime import OnnxRuntime
+from linglos_deploy.backends.onnxruntime import EXACT_SESSION_OPTIONS, OnnxRuntime
 from linglos_deploy.backends.pytorch import PyTorch
 from linglos_deploy.bundle import GOLDEN, SCHEMA, EngineEntry, Golden, GraphEntry, InputKind, Manifest, seal_bundle
 from linglos_deploy.calibration.collect import collect
@@ -53,8 +53,6 @@ SELF_TEST_TOLERANCE = {
 """Largest difference that a self-test accepts on another machine, as a share of the output's largest value. The sums
 are ordered differently there, and an INT8 value that lay between two steps may take the other one."""
 
-EXACT_INT8 = {"session.x64quantprecision": "1"}
-"""Session option without which INT8 overflows on x86 CPUs without VNNI; see docs/decisions/int8-on-cpus.md."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +190,7 @@ def open_images(request: ExportRequest, model: TorchModel, progress: Progress) -
     if evaluation is not None and not evaluation.labels:
         raise UsageError(
             f"The images in '{request.evaluation}' have no labels.",
+            found=f"{len(evaluation)} images without a class",
             expected="one sub-folder a class, or an .npz with 'images' and 'labels'",
             next_step="leave --eval out, or sort the images into folders",
         )
@@ -371,7 +370,7 @@ def make_manifest(
                 precision=precision_of(work, graph),
                 input=kind,
                 signature=graph.signature,
-                session_options=EXACT_INT8 if precision_of(work, graph).is_int8 else {},
+                session_options=EXACT_SESSION_OPTIONS if precision_of(work, graph).is_int8 else {},
                 lineage=graph.lineage,
             )
             for graph in graphs

@@ -287,7 +287,7 @@ def test_layers_of_a_report_without_any_are_said_to_be_none() -> None:
 def test_importing_and_rendering_needs_no_framework() -> None:
     script = (
         "import sys\n"
-        "from linglos_deploy.reports import html, junit, markdown, text, schemas\n"
+        "from linglos_deploy.reports import html, junit, markdown, text\n"
         "heavy = {'torch', 'onnxruntime', 'onnx', 'openvino', 'jinja2', 'rich', 'PIL'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
@@ -302,7 +302,7 @@ def test_reports_survive_json(report: object) -> None:
 @pytest.mark.parametrize("report", all_reports(), ids=lambda report: type(report).__name__)
 def test_reports_fit_their_published_schema(report: object) -> None:
     jsonschema = pytest.importorskip("jsonschema", reason="pip install jsonschema")
-    from linglos_deploy.reports.schemas import PUBLISHED
+    from linglos_deploy.schemas import PUBLISHED
 
     name = next(name for name, kind in PUBLISHED.items() if kind is type(report))
     published = json.loads((SCHEMAS / f"{name}.schema.json").read_text(encoding="utf-8"))
@@ -314,16 +314,16 @@ SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
 
 def test_published_schemas_are_up_to_date() -> None:
-    from linglos_deploy.reports.schemas import schema_texts
+    from linglos_deploy.schemas import schema_texts
 
     for name, text in schema_texts().items():
         assert (SCHEMAS / name).read_text(encoding="utf-8") == text, (
-            f"{name} is stale: python -m linglos_deploy.reports.schemas docs/schemas"
+            f"{name} is stale: python -m linglos_deploy.schemas docs/schemas"
         )
 
 
 def test_schemas_are_written_where_asked(tmp_path: Path) -> None:
-    from linglos_deploy.reports.schemas import schema_texts, write_schemas
+    from linglos_deploy.schemas import schema_texts, write_schemas
 
     write_schemas(tmp_path)
     assert {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} == schema_texts()

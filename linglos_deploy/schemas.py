@@ -1,6 +1,6 @@
-"""JSON Schemas of the reports, as published in ``docs/schemas``.
+"""JSON Schemas of every JSON file that this package writes, as published in ``docs/schemas``.
 
-``python -m linglos_deploy.reports.schemas docs/schemas`` writes them anew; a test compares.
+``python -m linglos_deploy.schemas docs/schemas`` writes them anew; a test compares.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ import json
 import sys
 from pathlib import Path
 
+from linglos_deploy.backends.trt.sidecar import EngineRecord
+from linglos_deploy.bundle import Manifest
 from linglos_deploy.files import atomic_file
+from linglos_deploy.quantization.plan import QuantPlan
 from linglos_deploy.reports.codec import schema
 from linglos_deploy.reports.doctor import DoctorReport
 from linglos_deploy.reports.export import ExportReport
@@ -17,13 +20,16 @@ from linglos_deploy.reports.parity import LayerReport, ParityReport
 from linglos_deploy.reports.profile import ProfileReport
 
 PUBLISHED = {
+    "bundle": Manifest,
     "doctor": DoctorReport,
+    "engine": EngineRecord,
     "export": ExportReport,
     "layers": LayerReport,
     "parity": ParityReport,
+    "plan": QuantPlan,
     "profile": ProfileReport,
 }
-"""File name (without ``.schema.json``) of each published report type."""
+"""File name (without ``.schema.json``) of each published type."""
 
 
 def schema_texts() -> dict[str, str]:
