@@ -174,6 +174,13 @@ Capabilities = Annotated[
 ]
 
 
+def _import_from_here() -> None:
+    """Let ``--model`` name a module in this directory, as ``python -m`` does; a console script cannot see it."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+
+
 def _engine_options(
     profile: list[str] | None, workspace: str | None, optimization_level: int | None, sm: str | None
 ) -> EngineOptions:
@@ -312,6 +319,7 @@ def export(
     from linglos_deploy.quantization.scheme import QuantScheme
     from linglos_deploy.screens import show_export
 
+    _import_from_here()
     kind = resolve_precision(precision, half=half, int8=int8)
     request = ExportRequest(
         source=ModelSource(
@@ -504,6 +512,7 @@ def parity(
     from linglos_deploy.models.loading import ModelSource
     from linglos_deploy.screens import show_parity
 
+    _import_from_here()
     named = checkpoint is not None or variant is not None or model is not None
     source = ModelSource(variant=variant, checkpoint=checkpoint, factory=model) if named else None
     request = ParityRequest(
