@@ -205,7 +205,12 @@ def _check_form(path: Path, header: _Header, spec: PreprocessSpec) -> None:
             next_step="convert the array, pass the size it has with --imgsz, or give a folder of images",
         )
     if shape[0] == 0:
-        raise DataError(f"'{path}' holds no image.", found=f"{header.dtype.name}{list(shape)}", expected="1 or more")
+        raise DataError(
+            f"'{path}' holds no image.",
+            found=f"{header.dtype.name}{list(shape)}",
+            expected="1 or more",
+            next_step="check what wrote the file, or give a folder of images",
+        )
 
 
 def _check_length(path: Path, header: _Header, length: int) -> None:

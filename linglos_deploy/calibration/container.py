@@ -80,6 +80,7 @@ class _Header:
     synthetic: bool
     sampling: Sampling
     coverage: tuple[Coverage, ...]
+    position: _Count | None
     tools: dict[str, str]
     tensors: tuple[_TensorEntry, ...]
 
@@ -100,6 +101,7 @@ def encode(table: CalibrationTable, *, level: int = _LEVEL) -> bytes:
         synthetic=table.synthetic,
         sampling=table.sampling,
         coverage=table.coverage,
+        position=table.position,
         tools=dict(sorted(table.tools.items())),
         tensors=tuple(_entry(name, table.tensors[name]) for name in names),
     )
@@ -140,6 +142,7 @@ def decode(data: bytes, *, source: str) -> CalibrationTable:
             synthetic=header.synthetic,
             sampling=header.sampling,
             coverage=header.coverage,
+            position=header.position,
             tools=header.tools,
         )
     except (

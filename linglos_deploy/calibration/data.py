@@ -184,7 +184,9 @@ class ImageDataset:
         return replace(self, selection=tuple(kept), records=tuple(records), skipped=tuple(skipped))
 
     def shard(self, index: int, count: int) -> ImageDataset:
-        """Return every ``count``-th image, beginning with image ``index``, counted from 1.
+        """Return shard ``index``, from 1, of ``count``: every ``count``-th image of the source.
+
+        An image lies in the same shard whether or not damaged ones were sorted out before.
 
         Raises:
             UsageError: ``index`` is not in 1 ... ``count``, there are fewer images, or this is a shard already.
@@ -197,10 +199,11 @@ class ImageDataset:
             raise UsageError("A shard cannot be split again.", found=f"shard {self.shard_index}/{self.shards}")
         if len(self) < count:
             raise UsageError("There are fewer images than shards.", found=f"{len(self)} images, {count} shards")
+        places = [place for place, image in enumerate(self.selection) if image % count == index - 1]
         return replace(
             self,
-            selection=self.selection[index - 1 :: count],
-            records=None if self.records is None else self.records[index - 1 :: count],
+            selection=tuple(self.selection[place] for place in places),
+            records=None if self.records is None else tuple(self.records[place] for place in places),
             shards=count,
             shard_index=index,
         )

@@ -23,10 +23,19 @@ if TYPE_CHECKING:
 __all__ = ["ChannelStatistics", "TensorObserver", "TensorStatistics", "observe"]
 
 _COUNT_CHUNK = 1 << 20
-"""Values counted at once: 8 MiB of scratch memory per thread. Smaller chunks pay more for adding up 65 536 bins."""
+"""Values counted at once: 8 MiB of scratch memory per thread."""
 
-_SUM_CHUNK = 1 << 16
-"""Values added at once, widened to float64: 512 KiB, so that they are still in the cache for the second sum."""
+_PENDING = 1 << 17
+"""Values of a small tensor that are put by until it is worth going through 65 536 bins: 256 KiB per tensor."""
+
+_WIDEN_CHUNK = 1 << 16
+"""Values widened to float64 at once: 512 KiB, which the cache holds."""
+
+_DOT_CHUNK = 1 << 13
+"""Values added by one BLAS call. OpenBLAS uses one thread up to 10 000, so that the order of additions is fixed."""
+
+_SHORT_ROW = 512
+"""Rows below this length are added together with others, because a BLAS call for each would cost more."""
 
 
 def observe(
@@ -55,7 +64,6 @@ class TensorObserver:
         tensor: Name of the tensor, for messages and for the sampling.
         per_channel: Whether to keep ranges and moments per entry of the second axis, too.
         sampling: Which elements the histogram and the moments cover.
-        start: What was seen before.
     """
 
     def __init__(
@@ -64,22 +72,26 @@ class TensorObserver:
         *,
         per_channel: bool = False,
         sampling: Sampling = EVERYTHING,
-        start: TensorStatistics | None = None,
     ) -> None:
-        start = start or TensorStatistics()
         self.tensor = tensor
         self._per_channel = per_channel
         self._sampling = sampling
         self._places: NDArray[np.intp] | None = None
         self._size = -1
-        self._count = start.count
-        self._non_finite = start.non_finite
-        self._minimum = start.minimum
-        self._maximum = start.maximum
-        self._total = start.total
-        self._squares = start.squares
-        self._histogram = start.histogram
-        self._channels = start.channels
+        self._pending: NDArray[np.uint16] | None = None
+        self.start_from(TensorStatistics())
+
+    def start_from(self, seen: TensorStatistics) -> None:
+        """Take over what was seen before, instead of what was seen so far."""
+        self._put_by = 0
+        self._values = seen.count
+        self._non_finite = seen.non_finite
+        self._minimum = seen.minimum
+        self._maximum = seen.maximum
+        self._total = seen.total
+        self._squares = seen.squares
+        self._histogram = seen.histogram
+        self._channels = seen.channels
 
     def update(self, values: NDArray[np.float32]) -> None:
         """Take in one batch.
@@ -99,7 +111,7 @@ class TensorObserver:
         rows = np.ascontiguousarray(values).reshape(len(values) if values.ndim else 1, -1)
         if rows.size == 0:
             return
-        self._count += rows.size
+        self._values += rows.size
         if self._update_range(rows):
             self._update_sampled(self._sampled(rows))
         else:
@@ -107,9 +119,10 @@ class TensorObserver:
 
     def statistics(self) -> TensorStatistics:
         """Return what was seen so far."""
+        self._count_pending()
         bins = np.flatnonzero(self._histogram)
         return TensorStatistics(
-            count=self._count,
+            count=self._values,
             non_finite=self._non_finite,
             minimum=self._minimum,
             maximum=self._maximum,
@@ -154,11 +167,27 @@ class TensorObserver:
 
     def _count_bins(self, rows: NDArray[np.float32]) -> None:
         halves = upper_halves(rows.reshape(-1))
+        if len(halves) > _PENDING // 2:
+            self._count(halves)
+            return
+        if self._pending is None:
+            self._pending = np.empty(_PENDING, dtype=np.uint16)
+        if self._put_by + len(halves) > _PENDING:
+            self._count_pending()
+        self._pending[self._put_by : self._put_by + len(halves)] = halves
+        self._put_by += len(halves)
+
+    def _count_pending(self) -> None:
+        if self._pending is not None:
+            self._count(self._pending[: self._put_by])
+            self._put_by = 0
+
+    def _count(self, halves: NDArray[np.uint16]) -> None:
         scratch = _scratch("indices", min(_COUNT_CHUNK, len(halves)), np.intp)
         for start in range(0, len(halves), _COUNT_CHUNK):
             chunk = halves[start : start + _COUNT_CHUNK]
             indices = scratch[: len(chunk)]
-            np.copyto(indices, chunk)  # bincount would make this copy anew each time
+            np.copyto(indices, chunk)  # bincount would make this copy in new memory each time
             counts = np.bincount(indices)
             self._histogram[: len(counts)] += counts
 
@@ -187,19 +216,33 @@ def row_sums(rows: NDArray[np.float32]) -> tuple[list[float], list[float]]:
     Args:
         rows: float32 of shape (N, M), contiguous, finite.
     """
-    count, length = rows.shape
-    totals, squares = np.zeros(count), np.zeros(count)
-    width = min(length, _SUM_CHUNK)
-    height = max(1, _SUM_CHUNK // max(1, width))
-    for top in range(0, count, height):
-        block = slice(top, min(top + height, count))
-        for left in range(0, length, width):
-            part = rows[block, left : left + width]
-            wide = _scratch("widened", part.size, np.float64).reshape(part.shape)
+    if rows.shape[1] < _SHORT_ROW:
+        return _short_row_sums(rows)
+    totals, squares = [], []
+    for row in rows:
+        total = square = 0.0
+        for start in range(0, len(row), _WIDEN_CHUNK):
+            part = row[start : start + _WIDEN_CHUNK]
+            wide = _scratch("widened", len(part), np.float64)
             np.copyto(wide, part)
-            totals[block] += np.add.reduce(wide, axis=1)
-            squares[block] += np.einsum("ij,ij->i", wide, wide)  # not a BLAS call: those add in an order of their own
-    return totals.tolist(), squares.tolist()
+            for begin in range(0, len(wide), _DOT_CHUNK):
+                piece = wide[begin : begin + _DOT_CHUNK]
+                total += float(np.dot(piece, _ONES[: len(piece)]))  # twice as fast as a sum
+                square += float(np.dot(piece, piece))
+        totals.append(total)
+        squares.append(square)
+    return totals, squares
+
+
+def _short_row_sums(rows: NDArray[np.float32]) -> tuple[list[float], list[float]]:
+    totals: list[float] = []
+    squares: list[float] = []
+    height = _WIDEN_CHUNK // _SHORT_ROW
+    for top in range(0, len(rows), height):
+        wide = rows[top : top + height].astype(np.float64)
+        totals += np.add.reduce(wide, axis=1).tolist()
+        squares += np.einsum("ij,ij->i", wide, wide).tolist()
+    return totals, squares
 
 
 def _observe_channels(values: NDArray[np.float32]) -> ChannelStatistics:
@@ -218,6 +261,7 @@ def _observe_channels(values: NDArray[np.float32]) -> ChannelStatistics:
 
 
 _SCRATCH = threading.local()
+_ONES = np.ones(_DOT_CHUNK)
 
 
 def _scratch(role: str, size: int, dtype: type) -> NDArray:  # type: ignore[type-arg]

@@ -33,6 +33,7 @@ class CalibrationTable:
         synthetic: Whether any of the images were made up.
         sampling: Which elements histograms and moments cover.
         coverage: Which shards of which data were seen; empty if the data cannot be told apart.
+        position: Place in the dataset at which an interrupted pass stopped; ``None`` once it is finished.
         tools: Versions of what could change the numbers, by distribution; several versions are joined by ``" | "``.
     """
 
@@ -44,6 +45,7 @@ class CalibrationTable:
     synthetic: bool = False
     sampling: Sampling = EVERYTHING
     coverage: tuple[Coverage, ...] = ()
+    position: int | None = None
     tools: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -62,10 +64,17 @@ class CalibrationTable:
         Raises:
             CalibrationError: They do not belong together; the message names what differs.
         """
-        if differences := _differences(self, other):
+        if self.position is not None or other.position is not None:
             raise CalibrationError(
-                "The calibration tables do not belong together: " + ", ".join(name for name, _, _ in differences) + ".",
-                found="; ".join(f"{name} {first} and {second}" for name, first, second in differences),
+                "An unfinished calibration cannot be merged.",
+                found=f"{(self if self.position is not None else other).image_count} images seen before it stopped",
+                expected="finished tables",
+                next_step="finish it with 'linglos-deploy calibrate --resume'",
+            )
+        if different := differences(self, other):
+            raise CalibrationError(
+                "The calibration tables do not belong together: " + ", ".join(name for name, _, _ in different) + ".",
+                found="; ".join(f"{name} {first} and {second}" for name, first, second in different),
                 expected="tables of one graph, with one preprocessing, one sampling and the same tensors",
                 next_step="calibrate all shards with the same graph and the same options",
             )
@@ -129,6 +138,7 @@ def load_table(path: Path) -> CalibrationTable:
         raise ArtifactError(
             f"The calibration table '{path}' cannot be read.",
             found=error.strerror or str(error),
+            expected="a file made by 'linglos-deploy calibrate'",
             next_step="make one with 'linglos-deploy calibrate'",
         ) from error
     return container.decode(data, source=str(path))
@@ -145,17 +155,25 @@ def merge_tables(tables: Sequence[CalibrationTable]) -> CalibrationTable:
     return reduce(CalibrationTable.merge, tables)
 
 
-def _differences(first: CalibrationTable, second: CalibrationTable) -> list[tuple[str, str, str]]:
+def differences(first: CalibrationTable, second: CalibrationTable) -> list[tuple[str, str, str]]:
+    """Return what keeps two tables apart: a name, and what it is in the first and in the second one."""
     pairs = {
         "graph": (first.graph_digest[:12], second.graph_digest[:12]),
         "preprocessing": (first.preprocess_digest[:12] or "unknown", second.preprocess_digest[:12] or "unknown"),
-        "sampling": (
-            f"1 of {first.sampling.every}, seed {first.sampling.seed}",
-            f"1 of {second.sampling.every}, seed {second.sampling.seed}",
-        ),
+        "sampling": (_describe_sampling(first.sampling), _describe_sampling(second.sampling)),
         "tensors": _describe_tensors(first, second),
+        "channels": (_describe_channels(first), _describe_channels(second)),
     }
     return [(name, *pair) for name, pair in pairs.items() if pair[0] != pair[1]]
+
+
+def _describe_sampling(sampling: Sampling) -> str:
+    return "all elements" if sampling.every == 1 else f"one of {sampling.every} elements with seed {sampling.seed}"
+
+
+def _describe_channels(table: CalibrationTable) -> str:
+    observed = [stats for stats in table.tensors.values() if stats.count]
+    return "kept" if any(stats.channels is not None for stats in observed) else "not kept"
 
 
 def _describe_tensors(first: CalibrationTable, second: CalibrationTable) -> tuple[str, str]:

@@ -28,6 +28,8 @@ from linglos_deploy.errors import UsageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+__all__ = ["LEVELS", "Method", "best_method", "magnitude_percentile", "quantization_error", "threshold"]
+
 LEVELS = 127
 """Steps on each side of zero of a symmetric INT8 tensor."""
 

@@ -1,0 +1,156 @@
+"""From a graph and images to a calibration table: in one pass, in constant memory, and it can be taken up again.
+
+images -> batches that fit the memory budget -> activations -> statistics -> table
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from linglos_deploy.artifacts import OnnxArtifact
+from linglos_deploy.backends.base import Runtime
+from linglos_deploy.calibration.checkpoint import remove_checkpoint, take_up, write_checkpoint
+from linglos_deploy.calibration.collect import Collector, open_collector
+from linglos_deploy.calibration.coverage import Coverage
+from linglos_deploy.calibration.data import ImageDataset, Samples, warn_of_skipped
+from linglos_deploy.calibration.prefetch import ahead
+from linglos_deploy.calibration.sampling import EVERYTHING, Sampling
+from linglos_deploy.calibration.sources import Skipped
+from linglos_deploy.calibration.table import CalibrationTable
+from linglos_deploy.errors import DataError, UsageError
+from linglos_deploy.progress import SILENT, Progress
+from linglos_deploy.signature import Dim
+
+MEBIBYTE = 1 << 20
+LARGEST_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationConfig:
+    """How to collect. Only ``tensors``, ``per_channel`` and ``sampling`` can change the table.
+
+    Attributes:
+        tensors: What to observe; the data inputs of all convolutions and linear layers if ``None``.
+        per_channel: Whether to keep ranges and moments per channel, too.
+        sampling: Which elements histograms and moments cover.
+        memory_budget: Bytes that the activations of one batch may take.
+        batch_size: Images per batch, instead of what the budget allows.
+    """
+
+    tensors: tuple[str, ...] | None = None
+    per_channel: bool = False
+    sampling: Sampling = EVERYTHING
+    memory_budget: int = 96 * MEBIBYTE
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.memory_budget < 1:
+            raise UsageError("The memory budget must be above 0.", found=f"{self.memory_budget} bytes")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UsageError("A batch holds an image or more.", found=str(self.batch_size), expected="1 or more")
+
+
+DEFAULT = CalibrationConfig()
+
+
+def calibrate(
+    model: OnnxArtifact,
+    dataset: ImageDataset,
+    *,
+    runtime: Runtime,
+    config: CalibrationConfig = DEFAULT,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    progress: Progress = SILENT,
+) -> CalibrationTable:
+    """Run all images through a graph once and return what was seen.
+
+    Args:
+        model: A float32 graph.
+        dataset: The images, or a shard of them.
+        runtime: Runs the graph; it should reuse its output buffers.
+        config: How to collect.
+        checkpoint: Where to keep what was seen so far after every batch, so that an interruption costs one batch at
+            most. It is removed in the end.
+        resume: Whether to go on from the checkpoint, if there is one.
+        progress: Told of every image, and warned of images that turned out to be unusable.
+
+    Raises:
+        CalibrationError: A tensor is not in the graph or not float32, or the checkpoint is of another calibration.
+        DataError: No image is usable, or they do not fit the model.
+        RunError: The model failed.
+    """
+    skipped: list[tuple[str, str]] = []
+    with open_collector(
+        model,
+        runtime=runtime,
+        tensors=config.tensors,
+        per_channel=config.per_channel,
+        sampling=config.sampling,
+        image_size=dataset.spec.input_size,
+    ) as collector:
+        start = take_up(checkpoint, _table(collector, dataset), resume=resume)
+        collector.start_from(start)
+        done = start.position or 0
+        with (
+            _samples(collector, dataset, config, start=done) as stream,
+            progress.stage("Calibrating", len(dataset)) as advance,
+        ):
+            advance(done)
+            for samples in stream:
+                collector.take(samples.batch)
+                skipped += samples.skipped
+                if checkpoint is not None:
+                    write_checkpoint(_table(collector, dataset, position=samples.position), checkpoint)
+                advance(samples.position - done)
+                done = samples.position
+        table = _table(collector, dataset)
+    _check_seen(table, dataset, tuple(skipped), progress)
+    if checkpoint is not None:
+        remove_checkpoint(checkpoint)
+    return table
+
+
+def batch_size_for(budget: int, *, bytes_per_image: int, fixed: Dim) -> int:
+    """Return how many images a batch holds.
+
+    Args:
+        budget: Bytes that activations may take.
+        bytes_per_image: Bytes of one image's activations.
+        fixed: Batch size of the graph, or the name of a free one.
+    """
+    if isinstance(fixed, int):
+        return fixed
+    return max(1, min(LARGEST_BATCH, budget // max(1, bytes_per_image)))
+
+
+@contextmanager
+def _samples(
+    collector: Collector, dataset: ImageDataset, config: CalibrationConfig, *, start: int
+) -> Iterator[Iterator[Samples]]:
+    size = config.batch_size or batch_size_for(
+        config.memory_budget,
+        bytes_per_image=collector.bytes_per_image,
+        fixed=collector.signature.inputs[0].shape[0],
+    )
+    with ahead(dataset.samples(size, signature=collector.signature, start=start)) as stream:
+        yield stream
+
+
+def _table(collector: Collector, dataset: ImageDataset, *, position: int | None = None) -> CalibrationTable:
+    table = collector.table(preprocess=dataset.spec, synthetic=dataset.synthetic)
+    coverage = Coverage(dataset.listing, dataset.shards, (dataset.shard_index,))
+    return replace(table, coverage=(coverage,), position=position)
+
+
+def _check_seen(table: CalibrationTable, dataset: ImageDataset, skipped: Skipped, progress: Progress) -> None:
+    if table.image_count == 0 and dataset.shards == 1:
+        raise DataError(
+            "There was no image to calibrate with.",
+            found="; ".join(f"{name}: {reason}" for name, reason in (*dataset.skipped, *skipped)[:3]) or "no images",
+            expected="one usable image or more",
+        )
+    warn_of_skipped(skipped, progress=progress)
