@@ -198,6 +198,7 @@ class Bundle:
         raise UsageError(
             f"The bundle '{self.path}' has no {precision} graph.",
             found=", ".join(entry.precision for entry in self.manifest.graphs),
+            expected=str(precision),
             next_step=f"linglos-deploy export --precision {precision} … makes one",
         )
 
@@ -239,7 +240,12 @@ def open_bundle(path: Path) -> Bundle:
     except LinglosError:
         raise
     except OSError as error:
-        raise ArtifactError(f"'{path}' cannot be read.", found=error.strerror or str(error)) from error
+        raise ArtifactError(
+            f"'{path}' cannot be read.",
+            found=error.strerror or str(error),
+            expected="a bundle that this user may read",
+            next_step="check its owner and permissions",
+        ) from error
     return Bundle(path=path, manifest=manifest)
 
 
@@ -263,6 +269,7 @@ def _read_manifest(path: Path) -> Manifest:
             f"'{file}' is not a manifest.",
             found="a symbolic link" if file.is_symlink() else f"{size} bytes",
             expected=f"a regular file of at most {MAX_MANIFEST_BYTES} bytes",
+            next_step="copy the bundle again from where it was made",
         )
     data = file.read_bytes()
     recorded = _recorded_digest(digest_file)
@@ -375,7 +382,9 @@ def _check_file(root: Path, name: str, entry: FileEntry) -> None:
             )
     again = "copy the bundle again from where it was made"
     if not file.exists():
-        raise ArtifactError(f"'{file}' is missing from the bundle.", expected=f"{entry.bytes} bytes", next_step=again)
+        raise ArtifactError(
+            f"'{file}' is missing from the bundle.", found="nothing", expected=f"{entry.bytes} bytes", next_step=again
+        )
     status = file.stat()
     if not stat.S_ISREG(status.st_mode) or status.st_size != entry.bytes:
         raise ArtifactError(

@@ -141,6 +141,7 @@ def _check_bundle(request: ParityRequest, bundle: Bundle, progress: Progress) ->
         raise UsageError(
             "A bundle brings its own reference.",
             found=f"'{request.candidate}' and '{request.reference}'",
+            expected="a bundle alone, or two graphs",
             next_step="name the bundle alone, or two graphs",
         )
     entries = [entry for entry in bundle.manifest.graphs if request.precision in (None, Precision(entry.precision))]
@@ -156,6 +157,7 @@ def _check_bundle(request: ParityRequest, bundle: Bundle, progress: Progress) ->
             "A comparison with PyTorch needs images.",
             found="a model without --data",
             expected="--data with a folder, an .npz or an .npy file",
+            next_step=f"linglos-deploy parity {request.candidate} … --data images/",
         )
     if request.source is not None:
         model = load_model(request.source, progress=progress)
@@ -190,6 +192,8 @@ def _check_golden(
     if golden is None:
         raise UsageError(
             f"The bundle '{bundle.path}' has no golden tensors.",
+            found="no golden tensors in its manifest",
+            expected="golden tensors, or images to check on",
             next_step="name images with --data, and the PyTorch model with --checkpoint",
         )
     tensors = read_golden(bundle.path / golden.file)
@@ -222,7 +226,10 @@ def _check_graph(request: ParityRequest, progress: Progress) -> tuple[ParityRepo
     images = _open_images(request, spec, progress)
     if images is None:
         raise UsageError(
-            "A comparison of graphs needs images.", expected="--data with a folder, an .npz or an .npy file"
+            "A comparison of graphs needs images.",
+            found="no --data",
+            expected="--data with a folder, an .npz or an .npy file",
+            next_step=f"linglos-deploy parity {request.candidate} … --data images/",
         )
     subject = Subject(candidate, request.precision or Precision.FP32)
     if request.source is not None:
@@ -231,6 +238,7 @@ def _check_graph(request: ParityRequest, progress: Progress) -> tuple[ParityRepo
     if request.reference is None:
         raise UsageError(
             f"'{request.candidate}' needs something to be compared with.",
+            found="a graph alone",
             expected="a bundle, a second graph, or a PyTorch model",
             next_step=f"linglos-deploy parity {request.candidate} --reference model.onnx --data images/",
         )

@@ -45,7 +45,12 @@ def read_options(file: Path | None, command: str, known: Collection[str]) -> dic
         source = f"{file} [{command}]"
     table = tables.get(command, {})
     if not isinstance(table, dict):
-        raise UsageError(f"'{source}' must be a table.", found=repr(table))
+        raise UsageError(
+            f"'{source}' must be a table.",
+            found=repr(table),
+            expected=f"[{command}] and a line for each option",
+            next_step="write one with --save-config",
+        )
     options = {}
     for key, value in table.items():
         name = key.replace("-", "_")
@@ -53,6 +58,7 @@ def read_options(file: Path | None, command: str, known: Collection[str]) -> dic
             close = difflib.get_close_matches(name, known, n=1)
             raise UsageError(
                 f"'{key}' in {source} is not an option of '{command}'.",
+                found=f"{key} = {value!r}",
                 expected=", ".join(sorted(name.replace("_", "-") for name in known)),
                 next_step=f"did you mean '{close[0].replace('_', '-')}'?" if close else "remove the line",
             )

@@ -87,7 +87,10 @@ def parse_batch_profile(text: str) -> Range:
         numbers *= 3
     if len(numbers) != 3 or numbers[0] < 1 or numbers != sorted(numbers):
         raise UsageError(
-            "A profile is a batch size, or the smallest, best and largest one.", found=text, expected="such as 1,8,32"
+            "A profile is a batch size, or the smallest, best and largest one.",
+            found=text,
+            expected="one whole number from 1, or three that do not fall",
+            next_step="--profile 1,8,32",
         )
     return numbers[0], numbers[1], numbers[2]
 

@@ -129,12 +129,14 @@ def _output_errors(path: Path) -> Iterator[None]:
             raise OutputError(
                 f"There is no room left to write '{path}'.",
                 found=error.strerror or "disk full",
+                expected="room for the whole result",
                 next_step="free some space or choose another disk with --output; nothing was left behind",
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise OutputError(
                 f"'{path}' cannot be written.",
                 found=error.strerror,
+                expected="a place that this user may write to",
                 next_step="choose another place with --output",
             ) from error
         raise

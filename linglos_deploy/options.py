@@ -28,7 +28,12 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
         return None
     match = re.fullmatch(r"(\d+)(?:[x,](\d+))?", text.strip().lower())
     if match is None:
-        raise UsageError(f"'{text}' is not an image size.", expected="pixels such as 224, or 160x224 (height x width)")
+        raise UsageError(
+            f"'{text}' is not an image size.",
+            found=text,
+            expected="pixels such as 224, or 160x224 (height x width)",
+            next_step="--imgsz 224",
+        )
     height = int(match.group(1))
     return height, int(match.group(2) or height)
 
@@ -44,7 +49,12 @@ def parse_numbers(text: str, *, option: str, least: int = 1) -> tuple[int, ...]:
     except ValueError:
         numbers = ()
     if not numbers or min(numbers) < least:
-        raise UsageError(f"{option} takes whole numbers from {least}.", found=text, expected="such as 1 or 1,8,32")
+        raise UsageError(
+            f"{option} takes whole numbers from {least}.",
+            found=text,
+            expected="one, or several with commas between them",
+            next_step=f"{option} 1,8,32",
+        )
     return numbers
 
 
@@ -58,7 +68,12 @@ def parse_bytes(text: str | None, *, option: str) -> int | None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)i?B?", text.strip(), re.IGNORECASE)
     if match is None or float(match.group(1)) <= 0:
-        raise UsageError(f"{option} takes a memory size.", found=text, expected="such as 4 (GiB), 512M or 2G")
+        raise UsageError(
+            f"{option} takes a memory size.",
+            found=text,
+            expected="GiB, or a number with K, M or G behind it",
+            next_step=f"{option} 512M",
+        )
     unit = {"K": 10, "M": 20, "G": 30, "": 30}[match.group(2).upper()]
     return int(float(match.group(1)) * (1 << unit))
 
@@ -75,6 +90,11 @@ def parse_capabilities(text: str | None) -> tuple[str, ...]:
     for part in text.split(","):
         match = re.fullmatch(r"([1-9]\d?)\.?(\d)", part.strip())
         if match is None:
-            raise UsageError("--sm takes compute capabilities.", found=text, expected="such as 86,89,120")
+            raise UsageError(
+                "--sm takes compute capabilities.",
+                found=text,
+                expected="numbers such as 86 or 8.6, with commas between them",
+                next_step="--sm 86,89,120",
+            )
         found.append(f"{match.group(1)}.{match.group(2)}")
     return tuple(found)

@@ -54,7 +54,6 @@ SELF_TEST_TOLERANCE = {
 are ordered differently there, and an INT8 value that lay between two steps may take the other one."""
 
 
-
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
     """Everything that decides a bundle.
@@ -194,6 +193,8 @@ def open_images(request: ExportRequest, model: TorchModel, progress: Progress) -
             expected="one sub-folder a class, or an .npz with 'images' and 'labels'",
             next_step="leave --eval out, or sort the images into folders",
         )
+    if evaluation is not None and request.source.task is Task.CLASSIFY:
+        class_indices(evaluation, model)  # an unknown class should be known before the work begins
     calibration = calibration.limit(request.calibration_images, seed=request.seed)
     checking = (evaluation or calibration).limit(request.parity_images, seed=request.seed)
     skipped = (*calibration.skipped, *(evaluation.skipped if evaluation else ()))

@@ -165,7 +165,12 @@ def build_engines(
         BuildError: The graph cannot be compiled.
     """
     if choice is EngineChoice.NONE:
-        raise UsageError("There is nothing to build.", found="--engine none", next_step="--engine auto")
+        raise UsageError(
+            "There is nothing to build.",
+            found="--engine none",
+            expected="an engine to build",
+            next_step="--engine auto",
+        )
     compilers, passed_over = choose_compilers(choice)
     if not compilers:
         raise MissingDependencyError(

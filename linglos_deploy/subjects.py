@@ -32,6 +32,7 @@ def kind_of(path: Path) -> Kind:
     if not path.exists():
         raise ArtifactError(
             f"There is nothing at '{path}'.",
+            found="nothing",
             expected="a bundle, a .onnx graph, a .engine, a calibration .table or a plan",
             next_step="check the path; 'linglos-deploy export --variant s' makes a bundle in build/linglo_s",
         )
@@ -41,6 +42,7 @@ def kind_of(path: Path) -> Kind:
         inside = [entry for entry in sorted(path.iterdir()) if is_bundle(entry)]
         raise UsageError(
             f"'{path}' is a directory without a {MANIFEST}.",
+            found=f"{sum(1 for _ in path.iterdir())} other entries",
             expected="a bundle made by 'linglos-deploy export'",
             next_step=f"did you mean '{inside[0]}'?" if inside else "name the bundle's own directory",
         )
@@ -53,6 +55,7 @@ def kind_of(path: Path) -> Kind:
         f"'{path}' is nothing that linglos-deploy makes.",
         found=f"a file ending in '{path.suffix}'",
         expected="a bundle, or a file ending in .onnx, .engine, .table, or a plan's .json",
+        next_step="check the path; 'linglos-deploy export --variant s' makes a bundle in build/linglo_s",
     )
 
 
@@ -68,7 +71,12 @@ def engines_of(path: Path) -> tuple[Path, ...]:
         return (path,)
     if kind is Kind.BUNDLE:
         return tuple(path / entry.file for entry in open_bundle(path).manifest.engines)
-    raise UsageError(f"'{path}' has no engines.", found=f"a {kind}", expected="a bundle or a .engine file")
+    raise UsageError(
+        f"'{path}' has no engines.",
+        found=f"a {kind}",
+        expected="a bundle or a .engine file",
+        next_step=f"linglos-deploy inspect {path}",
+    )
 
 
 def profile_candidates(paths: Sequence[Path], backends: Sequence[str]) -> list[Candidate]:
@@ -90,7 +98,12 @@ def profile_candidates(paths: Sequence[Path], backends: Sequence[str]) -> list[C
         elif kind is Kind.ENGINE:
             graphs, engines = [], [path]
         else:
-            raise UsageError(f"'{path}' cannot be run.", found=f"a {kind}", expected="a bundle, a graph or an engine")
+            raise UsageError(
+                f"'{path}' cannot be run.",
+                found=f"a {kind}",
+                expected="a bundle, a graph or an engine",
+                next_step=f"linglos-deploy inspect {path}",
+            )
         prefix = f"{path.name}/" if kind is Kind.BUNDLE and len(paths) > 1 else ""
         candidates += [
             Candidate(backend, graph, label=f"{prefix}{graph.name} · {backend}")

@@ -3,5 +3,56 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: two cores, several workers
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """What a whole export of a tiny model started from and made.
+
+    Attributes:
+        checkpoint: Seeded weights for 32 x 32 images and three classes.
+        images: Labelled images, one folder a class.
+        bundle: The bundle with a float32 and an INT8 graph.
+    """
+
+    checkpoint: Path
+    images: Path
+    bundle: Path
+
+
+@pytest.fixture(scope="session")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Shipped:
+    """Export a tiny model once; tests that use it belong to ``xdist_group("shipped")``, so that one worker makes it."""
+    from tests.commandline import run, write_images, write_tiny_checkpoint
+
+    folder = tmp_path_factory.mktemp("shipped")
+    checkpoint = write_tiny_checkpoint(folder / "tiny.safetensors")
+    for seed, label in enumerate(("ant", "bee", "cat")):
+        write_images(folder / "images" / label, 3, seed=seed)
+    options = ("--data", folder / "images", "--int8", "--engine", "none", "--no-latency", "-o", folder)
+    run("export", "--checkpoint", checkpoint, *options, "--name", "tiny", "-q").expect(0)
+    return Shipped(checkpoint, folder / "images", folder / "tiny")
+
+
+@pytest.fixture
+def quick_export(shipped: Shipped, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let ``export`` take the float32 graph of the tiny model as it was exported before, which takes no time."""
+    import shutil
+
+    from linglos_deploy import pipeline
+    from linglos_deploy.artifacts import OnnxArtifact, TorchModel, open_onnx
+    from linglos_deploy.exporters.config import ExportConfig
+    from linglos_deploy.progress import Progress
+
+    def copy(model: TorchModel, config: ExportConfig, *, out: Path, progress: Progress) -> OnnxArtifact:
+        with progress.stage("Exporting to ONNX"):
+            shutil.copyfile(shipped.bundle / "model.onnx", out)
+        return open_onnx(out)
+
+    monkeypatch.setattr(pipeline, "export_onnx", copy)

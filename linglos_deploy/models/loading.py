@@ -58,6 +58,7 @@ class ModelSource:
         if self.variant is None and self.checkpoint is None and self.factory is None:
             raise UsageError(
                 "No model was named.",
+                found="none of --variant, --checkpoint and --model",
                 expected="a variant, a checkpoint or a model factory",
                 next_step=f"--variant {'|'.join(VARIANTS)}, --checkpoint FILE or --model package.module:factory",
             )
@@ -73,7 +74,12 @@ class ModelSource:
         if self.factory is not None:
             check_spec(self.factory)
         if self.image_size is not None and (len(self.image_size) != 2 or min(self.image_size) < 1):
-            raise UsageError("The image size must be a height and a width.", found=str(self.image_size))
+            raise UsageError(
+                "The image size must be a height and a width.",
+                found=str(self.image_size),
+                expected="two whole numbers from 1",
+                next_step="--imgsz 224",
+            )
         if self.labels is not None and self.task is Task.FEATURES:
             raise UsageError(
                 "A backbone has no classes to label.",

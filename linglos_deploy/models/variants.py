@@ -76,6 +76,7 @@ def variant_config(name: str) -> LinGloConfig:
         return VARIANTS[name]
     raise UsageError(
         f"There is no variant '{name}'.",
+        found=f"'{name}'",
         expected=", ".join(VARIANTS),
         next_step=f"did you mean '--variant {_nearest_name(name)}'?",
     )

@@ -60,7 +60,12 @@ def read_json(kind: type[T], path: Path) -> T:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ArtifactError(f"'{path}' cannot be read.", found=error.strerror or str(error)) from error
+        raise ArtifactError(
+            f"'{path}' cannot be read.",
+            found=error.strerror or str(error),
+            expected=f"a JSON file of this version's {kind.__name__} schema",
+            next_step="check the path, or make the file again",
+        ) from error
     return from_json(kind, data, source=str(path))
 
 
