@@ -36,6 +36,17 @@ class EngineChoice(StrEnum):
     TENSORRT_RTX = "tensorrt-rtx"
 
 
+class HardwareCompatibility(StrEnum):
+    """On which other GPUs an engine that was built on one GPU may run, where the builder offers a choice."""
+
+    NONE = "none"
+    """The GPU model it was built on."""
+    SAME_COMPUTE_CAPABILITY = "same-compute-capability"
+    """Any GPU of the same compute capability."""
+    AMPERE_PLUS = "ampere-plus"
+    """Any GPU of compute capability 8.0 or later, at some cost in speed."""
+
+
 class Method(StrEnum):
     """How a clipping bound follows from statistics."""
 

@@ -9,13 +9,14 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
 from linglos_deploy import __version__, options
-from linglos_deploy.choices import EngineChoice, Method, Precision, resolve_precision
+from linglos_deploy.choices import EngineChoice, HardwareCompatibility, Method, Precision, resolve_precision
 from linglos_deploy.console import Terminal
 from linglos_deploy.errors import LinglosError, UsageError
 from linglos_deploy.exporters.config import Decomposition, ExportConfig
@@ -24,6 +25,7 @@ from linglos_deploy.models.variants import Task
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from linglos_deploy.backends.base import BuildSpec
     from linglos_deploy.engines import EngineOptions
     from linglos_deploy.quantization.scheme import QuantScheme
 
@@ -181,13 +183,31 @@ def _import_from_here() -> None:
         sys.path.insert(0, here)
 
 
+Target = Annotated[
+    str | None,
+    typer.Option("--target", metavar="NAME", help="Settings for a kind of hardware: jetson-orin, rtx-ada, …"),
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Build engines anew, even those that were built before.")]
+
+
 def _engine_options(
-    profile: list[str] | None, workspace: str | None, optimization_level: int | None, sm: str | None
+    profile: list[str] | None, settings: BuildSpec, *, target: str | None, no_cache: bool
 ) -> EngineOptions:
     from linglos_deploy.engines import EngineOptions, parse_batch_profile
 
     return EngineOptions(
         batch_profiles=tuple(parse_batch_profile(text) for text in profile or ["1,1,8"]),
+        settings=settings,
+        target=target,
+        cache=not no_cache,
+    )
+
+
+def _build_spec(workspace: str | None, optimization_level: int | None, sm: str | None) -> BuildSpec:
+    from linglos_deploy.backends.base import BuildSpec
+
+    return BuildSpec(
+        profiles=(),
         workspace_bytes=options.parse_bytes(workspace, option="--workspace"),
         optimization_level=optimization_level,
         compute_capabilities=options.parse_capabilities(sm),
@@ -293,6 +313,8 @@ def export(
     workspace: Workspace = None,
     optimization_level: OptimizationLevel = None,
     sm: Capabilities = None,
+    target: Target = None,
+    no_cache: NoCache = False,
     latency: Annotated[bool, typer.Option("--latency/--no-latency", help="Measure latency at the end.")] = True,
     threads: options.Threads = 0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of synthetic weights and images.")] = 0,
@@ -349,7 +371,9 @@ def export(
         max_accuracy_drop=max_accuracy_drop,
         scheme=QuantScheme(method=method, exclude=tuple(nodes_to_exclude or ())),
         engine=engine,
-        engine_options=_engine_options(profile, workspace, optimization_level, sm),
+        engine_options=_engine_options(
+            profile, _build_spec(workspace, optimization_level, sm), target=target, no_cache=no_cache
+        ),
         measure_latency=latency,
         threads=threads,
         seed=seed,
@@ -566,6 +590,23 @@ def build(
     workspace: Workspace = None,
     optimization_level: OptimizationLevel = None,
     sm: Capabilities = None,
+    target: Target = None,
+    no_cache: NoCache = False,
+    tf32: Annotated[bool, typer.Option("--tf32", help="Let float32 products round to TF32.")] = False,
+    hardware_compatibility: Annotated[
+        HardwareCompatibility, typer.Option("--hardware-compatibility", help="Which other GPUs the engine may run on.")
+    ] = HardwareCompatibility.NONE,
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="Let later releases load it; such engines hold host code.")
+    ] = False,
+    refittable: Annotated[bool, typer.Option("--refittable", help="Weights can be replaced in the engine.")] = False,
+    strip_weights: Annotated[bool, typer.Option("--strip-weights", help="Leave the weights out.")] = False,
+    weight_streaming: Annotated[
+        bool, typer.Option("--weight-streaming", help="Weights may stay in host memory.")
+    ] = False,
+    allow_fallback: Annotated[
+        bool, typer.Option("--allow-fallback", help="Accept layers in other precisions than the graph's.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Where engines go; beside the graph without.")
     ] = None,
@@ -584,10 +625,20 @@ def build(
     from linglos_deploy.screens import show_engines
     from linglos_deploy.stages import build_engines
 
+    settings = replace(
+        _build_spec(workspace, optimization_level, sm),
+        tf32=tf32,
+        hardware_compatibility=hardware_compatibility,
+        version_compatible=version_compatible,
+        refittable=refittable,
+        strip_weights=strip_weights,
+        weight_streaming=weight_streaming,
+        allow_fallback=allow_fallback,
+    )
     outcomes = build_engines(
         model,
         engine,
-        _engine_options(profile, workspace, optimization_level, sm),
+        _engine_options(profile, settings, target=target, no_cache=no_cache),
         folder=output or model.parent,
         progress=Terminal(quiet=quiet),
     )

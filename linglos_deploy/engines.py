@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact
 from linglos_deploy.backends import registry
 from linglos_deploy.backends.base import BuildSpec, Compiler, Probe, ShapeRange
 from linglos_deploy.backends.trt.profiles import Range, make_profile
+from linglos_deploy.backends.trt.targets import apply_preset, find_preset
 from linglos_deploy.choices import EngineChoice
-from linglos_deploy.errors import MissingDependencyError, UsageError
+from linglos_deploy.errors import BuildError, LinglosError, MissingDependencyError, UsageError
+from linglos_deploy.exporters.metadata import read_metadata, read_preprocessing
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.reports.export import EngineOutcome
 from linglos_deploy.signature import ModelSignature
+
+DEFAULT_SIZE = (224, 224)
+DEFAULT_DIVISOR = 32
+"""What a graph that does not say is taken for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,34 +32,37 @@ class EngineOptions:
         batch_profiles: One optimization profile each: smallest, best and largest batch.
         size_profile: Smallest, best and largest height and width, for graphs with dynamic resolution; ``None`` serves
             the nominal size and anything from half to twice of it.
-        workspace_bytes: Limit of the scratch memory; ``None`` for the builder's default.
-        optimization_level: 0 to 5; ``None`` for the builder's default.
-        compute_capabilities: Targets of an ahead-of-time build; empty for the builder's default.
+        settings: Everything else; its profiles are replaced by those above.
+        target: A kind of hardware, such as ``jetson-orin``, whose settings fill in what ``settings`` leaves open.
+        cache: Whether an engine that was built before from the same graph and settings is taken.
     """
 
     batch_profiles: tuple[Range, ...] = ((1, 1, 8),)
     size_profile: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None = None
-    workspace_bytes: int | None = None
-    optimization_level: int | None = None
-    compute_capabilities: tuple[str, ...] = ()
+    settings: BuildSpec = field(default_factory=lambda: BuildSpec(profiles=()))
+    target: str | None = None
+    cache: bool = True
 
-    def spec(self, signature: ModelSignature, *, nominal_size: tuple[int, int], divisor: int) -> BuildSpec:
-        """Return the build specification for one graph.
+    def __post_init__(self) -> None:
+        if self.target is not None:
+            find_preset(self.target)
+
+    def spec(
+        self, signature: ModelSignature, *, backend: str, nominal_size: tuple[int, int], divisor: int
+    ) -> BuildSpec:
+        """Return the build specification for one graph on one backend.
 
         Args:
             signature: Of the graph.
+            backend: What compiles it.
             nominal_size: Height and width that the model was made for.
             divisor: Heights and widths are multiples of this.
 
         Raises:
-            UsageError: A profile does not fit the graph.
+            UsageError: A profile does not fit the graph, or the backend does not support the target.
         """
-        return BuildSpec(
-            profiles=self._profiles(signature, nominal_size, divisor),
-            workspace_bytes=self.workspace_bytes,
-            optimization_level=self.optimization_level,
-            compute_capabilities=self.compute_capabilities,
-        )
+        spec = replace(self.settings, profiles=self._profiles(signature, nominal_size, divisor))
+        return spec if self.target is None else apply_preset(find_preset(self.target), spec, backend=backend)
 
     def _profiles(
         self, signature: ModelSignature, nominal_size: tuple[int, int], divisor: int
@@ -95,8 +104,10 @@ def parse_batch_profile(text: str) -> Range:
     return numbers[0], numbers[1], numbers[2]
 
 
-def choose_compilers(choice: EngineChoice) -> tuple[dict[str, Compiler], tuple[Probe, ...]]:
-    """Decide which compilers to use, before any work is spent.
+def choose_compilers(
+    choice: EngineChoice, engine_options: EngineOptions
+) -> tuple[dict[str, Compiler], tuple[Probe, ...]]:
+    """Decide which compilers to use, before any work is spent. With a target, ``AUTO`` takes those that support it.
 
     Returns:
         The compilers by name, and the probes of those that ``AUTO`` had to pass over.
@@ -107,8 +118,11 @@ def choose_compilers(choice: EngineChoice) -> tuple[dict[str, Compiler], tuple[P
     if choice is EngineChoice.NONE:
         return {}, ()
     if choice is EngineChoice.AUTO:
-        probes = [registry.probe(name) for name in (EngineChoice.TENSORRT_RTX, EngineChoice.TENSORRT)]
-        usable = {probe.name: registry.compiler(probe.name) for probe in probes if probe.compiles}
+        names: tuple[str, ...] = (EngineChoice.TENSORRT_RTX, EngineChoice.TENSORRT)
+        if engine_options.target is not None:
+            names = find_preset(engine_options.target).backends
+        probes = [registry.probe(name) for name in names]
+        usable = {probe.name: _compiler(probe.name, engine_options) for probe in probes if probe.compiles}
         return usable, tuple(probe for probe in probes if not probe.compiles)
     probe = registry.probe(choice)
     if not probe.compiles:
@@ -118,18 +132,51 @@ def choose_compilers(choice: EngineChoice) -> tuple[dict[str, Compiler], tuple[P
             expected="the package, and a GPU where the builder needs one",
             next_step=probe.how_to_get or "build on the machine that will run it, or --engine tensorrt-rtx",
         )
-    return {choice: registry.compiler(choice)}, ()
+    return {choice: _compiler(choice, engine_options)}, ()
 
 
-def build_engine(
-    compiler: Compiler, model: OnnxArtifact, spec: BuildSpec, *, folder: Path, progress: Progress = SILENT
-) -> tuple[EngineArtifact, EngineOutcome]:
-    """Compile ``model`` into ``folder`` under a name that says what it is and where it runs.
+def _compiler(name: str, engine_options: EngineOptions) -> Compiler:
+    return registry.compiler(name, cache=engine_options.cache)
+
+
+def compile_graph(
+    model: OnnxArtifact,
+    choice: EngineChoice,
+    engine_options: EngineOptions,
+    *,
+    compilers: Mapping[str, Compiler],
+    folder: Path,
+    progress: Progress = SILENT,
+) -> tuple[tuple[EngineArtifact, ...], tuple[EngineOutcome, ...]]:
+    """Compile ``model`` with every compiler; under ``AUTO`` one that fails becomes an outcome that says why.
 
     Raises:
-        BuildError: The graph cannot be compiled.
-        MissingDependencyError: Something the build needs is missing.
+        BuildError: The graph cannot be compiled by the compiler that was asked for.
+        MissingDependencyError: Something that the build needs is missing.
+        UsageError: The settings do not fit the graph.
     """
+    metadata = read_metadata(model.path)
+    nominal = read_preprocessing(model.path).input_size if "preprocessing" in metadata else DEFAULT_SIZE
+    divisor = int(metadata.get("size_divisor", DEFAULT_DIVISOR))
+    engines, outcomes = [], []
+    for name, compiler in compilers.items():
+        spec = engine_options.spec(model.signature, backend=name, nominal_size=nominal, divisor=divisor)
+        try:
+            engine, outcome = _compile(compiler, model, spec, folder=folder, progress=progress)
+        except (BuildError, MissingDependencyError) as error:
+            if choice is not EngineChoice.AUTO:
+                raise
+            outcomes.append(_failed(name, model, error))
+        else:
+            engines.append(engine)
+            outcomes.append(outcome)
+    return tuple(engines), tuple(outcomes)
+
+
+def _compile(
+    compiler: Compiler, model: OnnxArtifact, spec: BuildSpec, *, folder: Path, progress: Progress
+) -> tuple[EngineArtifact, EngineOutcome]:
+    """Compile ``model`` into ``folder`` under a name that says what it is and where it runs."""
     started = time.monotonic()
     draft = folder / f"{model.path.stem}.{compiler.name}.engine"
     engine = compiler.compile(model, spec, out=draft, progress=progress)
@@ -145,6 +192,11 @@ def build_engine(
         detail=f"{engine.backend} {engine.requirements.get('version', '')}, compute capability {capability}",
     )
     return engine, outcome
+
+
+def _failed(name: str, model: OnnxArtifact, error: LinglosError) -> EngineOutcome:
+    detail = f"{error.message} {error.found or ''}".strip()
+    return EngineOutcome(backend=name, file=None, source=model.path.name, seconds=0.0, bytes=0, detail=detail)
 
 
 def engine_tag(engine: EngineArtifact) -> str:

@@ -6,14 +6,13 @@ with a parity check behind every arrow and a latency profile at the end.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact, TorchModel, tool_versions
-from linglos_deploy.backends.base import Compiler, Probe
 from linglos_deploy.backends.onnxruntime import EXACT_SESSION_OPTIONS, OnnxRuntime
 from linglos_deploy.backends.pytorch import PyTorch
 from linglos_deploy.bundle import GOLDEN, SCHEMA, EngineEntry, Golden, GraphEntry, InputKind, Manifest, seal_bundle
@@ -21,7 +20,7 @@ from linglos_deploy.calibration.collect import collect
 from linglos_deploy.calibration.data import ImageDataset, open_dataset, synthetic_dataset
 from linglos_deploy.checking import BATCH, Subject, check_graphs, recorded
 from linglos_deploy.choices import EngineChoice, Precision
-from linglos_deploy.engines import EngineOptions, build_engine, choose_compilers, not_built
+from linglos_deploy.engines import EngineOptions, choose_compilers, compile_graph, not_built
 from linglos_deploy.errors import UsageError
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.export import export_onnx
@@ -36,7 +35,7 @@ from linglos_deploy.quantization.apply import apply_plan
 from linglos_deploy.quantization.plan import plan_quantization
 from linglos_deploy.quantization.scheme import QuantScheme
 from linglos_deploy.reports.codec import write_json
-from linglos_deploy.reports.export import Accuracy, AccuracyVerdict, EngineOutcome, ExportReport
+from linglos_deploy.reports.export import Accuracy, AccuracyVerdict, ExportReport
 from linglos_deploy.reports.html import write_html
 from linglos_deploy.reports.parity import ParityReport
 from linglos_deploy.reports.profile import ProfileReport
@@ -106,7 +105,7 @@ def export_bundle(request: ExportRequest, *, progress: Progress = SILENT) -> Exp
     Raises:
         LinglosError: The request makes no sense, something is missing, or a stage failed.
     """
-    compilers, passed_over = choose_compilers(request.engine)
+    compilers, passed_over = choose_compilers(request.engine, request.engine_options)
     model = load_model(request.source, progress=progress)
     out = request.folder / (request.name or model.name)
     check_free(out, replace=request.replace)
@@ -119,7 +118,14 @@ def export_bundle(request: ExportRequest, *, progress: Progress = SILENT) -> Exp
         golden = make_golden(work, graphs)
         parity = check_parity(work, graphs)
         accuracy = measure_accuracy(work, graphs)
-        engines, outcomes = compile_engines(work, graphs[-1], compilers, passed_over)
+        engines, outcomes = compile_graph(
+            graphs[-1],
+            request.engine,
+            request.engine_options,
+            compilers=compilers,
+            folder=folder,
+            progress=progress,
+        )
         latency = measure_latency(work, graphs) if request.measure_latency else None
         report = ExportReport(
             name=out.name,
@@ -131,7 +137,7 @@ def export_bundle(request: ExportRequest, *, progress: Progress = SILENT) -> Exp
             skipped=images.skipped,
             accuracy=accuracy,
             parity=parity,
-            engines=outcomes,
+            engines=(*outcomes, *(not_built(probe, graphs[-1].path.name) for probe in passed_over)),
             profile=latency,
             passed=all(check.passed for check in parity) and (accuracy is None or accuracy.passed),
         )
@@ -287,21 +293,6 @@ def class_indices(images: ImageDataset, model: TorchModel) -> Sequence[int]:
         )
     places = [model.labels.index(name) for name in images.class_names]
     return [places[label] for label in images.labels or ()]
-
-
-def compile_engines(
-    work: Work, graph: OnnxArtifact, compilers: Mapping[str, Compiler], passed_over: Sequence[Probe]
-) -> tuple[tuple[EngineArtifact, ...], tuple[EngineOutcome, ...]]:
-    """Compile the deployed graph with every compiler that was chosen."""
-    spec = work.request.engine_options.spec(
-        graph.signature, nominal_size=work.model.preprocess.input_size, divisor=work.model.size_divisor
-    )
-    built = [
-        build_engine(compiler, graph, spec, folder=work.folder, progress=work.progress)
-        for compiler in compilers.values()
-    ]
-    outcomes = [outcome for _, outcome in built] + [not_built(probe, graph.path.name) for probe in passed_over]
-    return tuple(engine for engine, _ in built), tuple(outcomes)
 
 
 def measure_latency(work: Work, graphs: Sequence[OnnxArtifact]) -> ProfileReport:

@@ -12,9 +12,9 @@ from linglos_deploy.calibration.collect import collect
 from linglos_deploy.calibration.data import open_dataset, synthetic_dataset
 from linglos_deploy.calibration.table import CalibrationTable, merge_tables
 from linglos_deploy.choices import EngineChoice
-from linglos_deploy.engines import EngineOptions, build_engine, choose_compilers, not_built
+from linglos_deploy.engines import EngineOptions, choose_compilers, compile_graph, not_built
 from linglos_deploy.errors import MissingDependencyError, UsageError
-from linglos_deploy.exporters.metadata import read_metadata, read_preprocessing
+from linglos_deploy.exporters.metadata import read_preprocessing
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.apply import apply_plan
 from linglos_deploy.quantization.plan import QuantPlan, plan_quantization
@@ -171,7 +171,7 @@ def build_engines(
             expected="an engine to build",
             next_step="--engine auto",
         )
-    compilers, passed_over = choose_compilers(choice)
+    compilers, passed_over = choose_compilers(choice, engine_options)
     if not compilers:
         raise MissingDependencyError(
             "No engine can be built here.",
@@ -179,15 +179,7 @@ def build_engines(
             expected="tensorrt-rtx, or tensorrt and a GPU",
             next_step=passed_over[0].how_to_get if passed_over else "see 'linglos-deploy doctor'",
         )
-    graph = open_onnx(model)
-    metadata = read_metadata(model)
-    spec = engine_options.spec(
-        graph.signature,
-        nominal_size=read_preprocessing(model).input_size if "preprocessing" in metadata else (224, 224),
-        divisor=int(metadata.get("size_divisor", 32)),
+    _, outcomes = compile_graph(
+        open_onnx(model), choice, engine_options, compilers=compilers, folder=folder, progress=progress
     )
-    built = [build_engine(compiler, graph, spec, folder=folder, progress=progress) for compiler in compilers.values()]
-    return (
-        *(outcome for _, outcome in built),
-        *(not_built(probe, model.name) for probe in passed_over),
-    )
+    return (*outcomes, *(not_built(probe, model.name) for probe in passed_over))

@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from linglos_deploy.artifacts import Artifact, EngineArtifact, OnnxArtifact
+from linglos_deploy.choices import HardwareCompatibility as HardwareCompatibility
 from linglos_deploy.errors import UsageError
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.reports.profile import OperatorTime
@@ -121,17 +121,6 @@ class ShapeRange:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not all(a <= b <= c for a, b, c in zip(self.min, self.opt, self.max, strict=True)):
             raise UsageError("A profile needs min <= opt <= max.", found=f"{self.min}, {self.opt}, {self.max}")
-
-
-class HardwareCompatibility(StrEnum):
-    """On which other GPUs an engine that was built on one GPU may run, where the builder offers a choice."""
-
-    NONE = "none"
-    """The GPU model it was built on."""
-    SAME_COMPUTE_CAPABILITY = "same-compute-capability"
-    """Any GPU of the same compute capability."""
-    AMPERE_PLUS = "ampere-plus"
-    """Any GPU of compute capability 8.0 or later, at some cost in speed."""
 
 
 @dataclass(frozen=True, slots=True)
