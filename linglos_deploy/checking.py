@@ -22,12 +22,16 @@ from linglos_deploy.exporters.metadata import read_preprocessing
 from linglos_deploy.golden import read_golden
 from linglos_deploy.models.loading import ModelSource, load_model
 from linglos_deploy.parity.int8_modes import compare_int8_modes
+from linglos_deploy.parity.layerwise import compare_layers
 from linglos_deploy.parity.recording import Recording, record
 from linglos_deploy.parity.verdict import Criteria, check_parity
 from linglos_deploy.preprocessing import PreprocessSpec
 from linglos_deploy.progress import SILENT, Progress
-from linglos_deploy.reports.parity import ParityReport
+from linglos_deploy.reports.parity import LayerReport, ParityOutcome, ParityReport
 from linglos_deploy.signature import Batch, ModelSignature
+
+LAYER_IMAGES = 8
+"""Images of a comparison layer by layer: every tensor of every layer is looked at."""
 
 BATCH = 8
 """Images of one run: enough to keep two cores busy, little memory."""
@@ -61,6 +65,7 @@ class ParityRequest:
         precision: Check only the bundle's graph of this precision; for two graphs, whose criteria apply.
         images: Largest number of images.
         threads: Threads of ONNX Runtime, 0 for its own choice.
+        layers: Whether to look for the layer where a graph starts to deviate from the float32 graph.
     """
 
     candidate: Path
@@ -70,9 +75,10 @@ class ParityRequest:
     precision: Precision | None = None
     images: int = 256
     threads: int = 0
+    layers: bool = False
 
 
-def check(request: ParityRequest, *, progress: Progress = SILENT) -> tuple[ParityReport, ...]:
+def check(request: ParityRequest, *, progress: Progress = SILENT) -> ParityOutcome:
     """Check a bundle, or one graph against another.
 
     Raises:
@@ -80,9 +86,10 @@ def check(request: ParityRequest, *, progress: Progress = SILENT) -> tuple[Parit
         ArtifactError: A bundle or graph is missing or damaged.
         DataError: The images cannot be used.
     """
-    if request.candidate.is_dir():
-        return _check_bundle(request, open_bundle(request.candidate), progress)
-    return _check_graph(request, progress)
+    bundle = open_bundle(request.candidate) if request.candidate.is_dir() else None
+    reports = _check_graph(request, progress) if bundle is None else _check_bundle(request, bundle, progress)
+    layers = _compare_layers(request, bundle, progress) if request.layers else ()
+    return ParityOutcome(reports, layers, passed=all(report.passed for report in reports))
 
 
 def check_graphs(
@@ -244,6 +251,34 @@ def _check_graph(request: ParityRequest, progress: Progress) -> tuple[ParityRepo
         )
     with OnnxRuntime(threads=request.threads).open(open_onnx(request.reference)) as runner:
         return _check_on(images, runner, request.reference.name, [subject], request, progress)
+
+
+def _compare_layers(request: ParityRequest, bundle: Bundle | None, progress: Progress) -> tuple[LayerReport, ...]:
+    if bundle is not None:
+        entries = bundle.manifest.graphs
+        reference = bundle.graph(entries[0])
+        candidates = [bundle.graph(entry) for entry in entries[1:]]
+        spec = bundle.manifest.preprocessing
+    elif request.reference is not None:
+        reference, candidates = open_onnx(request.reference), [open_onnx(request.candidate)]
+        spec = read_preprocessing(request.candidate)
+    else:
+        raise UsageError("Layers are compared with those of another graph.", next_step="--reference model.onnx")
+    images = _open_images(request, spec, progress)
+    if images is not None:
+        few = images.limit(LAYER_IMAGES)
+        batches = list(few.batches(1, signature=reference.signature))
+    else:
+        assert bundle is not None  # two graphs without images were refused before
+        pixels = reference.signature.inputs[0].dtype == "uint8"
+        golden = bundle.manifest.golden
+        assert golden is not None
+        tensors = read_golden(bundle.path / golden.file)["pixels" if pixels else "image"]
+        batches = [{"image": tensors[index : index + 1]} for index in range(min(LAYER_IMAGES, len(tensors)))]
+    runtime = OnnxRuntime(threads=request.threads)
+    return tuple(
+        compare_layers(reference, candidate, batches, runtime=runtime, progress=progress) for candidate in candidates
+    )
 
 
 def _open_images(request: ParityRequest, spec: PreprocessSpec, progress: Progress) -> ImageDataset | None:

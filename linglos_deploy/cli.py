@@ -514,6 +514,9 @@ def parity(
     precision: Annotated[
         Precision | None, typer.Option("--precision", help="Only the bundle's graph of this precision.")
     ] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Also show where along the graph it starts to deviate.")
+    ] = False,
     threads: options.Threads = 0,
     html: options.Html = None,
     junit: Annotated[
@@ -534,7 +537,7 @@ def parity(
     """
     from linglos_deploy.checking import ParityRequest, check
     from linglos_deploy.models.loading import ModelSource
-    from linglos_deploy.screens import show_parity
+    from linglos_deploy.screens import show_parity_outcome
 
     _import_from_here()
     named = checkpoint is not None or variant is not None or model is not None
@@ -547,11 +550,12 @@ def parity(
         precision=precision,
         images=images,
         threads=threads,
+        layers=layers,
     )
-    reports = check(request, progress=Terminal(quiet=quiet))
-    _write_reports(reports, html=html, junit=junit)
-    _show(reports, show_parity, as_json=as_json)
-    return all(report.passed for report in reports)
+    outcome = check(request, progress=Terminal(quiet=quiet))
+    _write_reports([*outcome.reports, *outcome.layers], html=html, junit=junit)
+    _show(outcome, show_parity_outcome, as_json=as_json)
+    return outcome.passed
 
 
 @command

@@ -17,7 +17,7 @@ from linglos_deploy.quantization.plan import QuantPlan
 from linglos_deploy.reports.doctor import DoctorReport
 from linglos_deploy.reports.export import AccuracyVerdict, EngineOutcome, ExportReport
 from linglos_deploy.reports.numbers import file_size
-from linglos_deploy.reports.parity import ParityReport
+from linglos_deploy.reports.parity import ParityOutcome, ParityReport
 from linglos_deploy.reports.profile import ProfileReport
 from linglos_deploy.signature import ModelSignature
 from linglos_deploy.stages import QuantizeResult
@@ -68,6 +68,15 @@ def show_parity(reports: Sequence[ParityReport], console: Console) -> None:
                     _say(console, f"  {report.candidate} {output.output}: {values}")
         for warning in report.warnings:
             _say(console, warning, mark="[yellow]![/] ")
+
+
+def show_parity_outcome(outcome: ParityOutcome, console: Console) -> None:
+    """Show the verdicts, and the layers if they were compared."""
+    from linglos_deploy.reports.text import renderables
+
+    show_parity(outcome.reports, console)
+    for part in renderables(outcome.layers, width=console.width):
+        console.print(part)
 
 
 def show_profile(report: ProfileReport, console: Console, *, details: bool = True) -> None:

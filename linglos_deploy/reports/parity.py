@@ -175,3 +175,18 @@ class Int8Comparison:
     exact_cosine: float
     fast_cosine: float
     warning: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ParityOutcome:
+    """The answer of ``linglos-deploy parity``.
+
+    Attributes:
+        reports: One verdict per graph.
+        layers: Where graphs start to deviate, if that was asked for.
+        passed: Whether every verdict is good.
+    """
+
+    reports: tuple[ParityReport, ...]
+    layers: tuple[LayerReport, ...]
+    passed: bool
