@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import numpy as np
 
-from linglos_deploy.calibration.bins import BIN_COUNT, bin_of, non_finite
+from linglos_deploy.calibration.bins import BIN_COUNT, SIGN_BIT, bin_of, non_finite
 from linglos_deploy.calibration.coverage import Coverage
 from linglos_deploy.calibration.sampling import Sampling
 from linglos_deploy.calibration.statistics import ChannelStatistics, TensorStatistics
@@ -30,6 +30,8 @@ from linglos_deploy.errors import ArtifactError, LinglosError
 from linglos_deploy.preprocessing import PreprocessSpec
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from linglos_deploy.calibration.table import CalibrationTable
 
 MAGIC = b"\x89LGCAL\r\n"
@@ -250,14 +252,21 @@ def _contradiction(stats: TensorStatistics) -> str | None:
         return None if (stats.minimum, stats.maximum) == (np.inf, -np.inf) else "a range without a value"
     if not -np.inf < stats.minimum <= stats.maximum < np.inf:
         return "a minimum above the maximum"
-    if any(np.float32(edge) != edge for edge in (stats.minimum, stats.maximum)):
+    if any(float(np.float32(edge)) != edge for edge in (stats.minimum, stats.maximum)):
         return "a range that is not float32"
-    magnitudes, _ = stats.magnitudes()
-    if len(magnitudes) and int(magnitudes[-1]) > bin_of(stats.absolute_maximum):
-        return "values above the maximum"
+    if _beyond(stats.bins[stats.bins < SIGN_BIT], stats.maximum) or _beyond(
+        stats.bins[stats.bins >= SIGN_BIT], -stats.minimum
+    ):
+        return "values outside the range"
     if stats.squares < 0:
         return "a negative sum of squares"
     return None
+
+
+def _beyond(bins: NDArray[np.uint16], bound: float) -> bool:
+    """Return whether a finite bin, all of one sign, holds larger magnitudes than ``bound`` allows."""
+    finite = bins[~non_finite(bins)]
+    return len(finite) > 0 and int(finite[-1]) % SIGN_BIT > bin_of(max(bound, 0.0))
 
 
 def _channels(entry: _ChannelEntry) -> ChannelStatistics:

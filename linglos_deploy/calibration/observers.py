@@ -108,9 +108,9 @@ class TensorObserver:
             )
         if self._per_channel:
             self._update_channels(values)
-        rows = np.ascontiguousarray(values).reshape(len(values) if values.ndim else 1, -1)
-        if rows.size == 0:
+        if values.size == 0:
             return
+        rows = np.ascontiguousarray(values).reshape(len(values) if values.ndim else 1, -1)
         self._values += rows.size
         if self._update_range(rows):
             self._update_sampled(self._sampled(rows))
@@ -247,10 +247,10 @@ def _short_row_sums(rows: NDArray[np.float32]) -> tuple[list[float], list[float]
 
 def _observe_channels(values: NDArray[np.float32]) -> ChannelStatistics:
     images, channels = values.shape[:2]
-    rows = values.reshape(images, channels, -1)
+    rows = values.reshape(images, channels, math.prod(values.shape[2:]))
     finite = np.isfinite(rows)
     clean = rows if finite.all() else np.where(finite, rows, np.float32(0))
-    totals, squares = row_sums(np.ascontiguousarray(clean.reshape(images * channels, -1)))
+    totals, squares = row_sums(clean.reshape(images * channels, rows.shape[2]))
     return ChannelStatistics(
         minimum=np.where(finite, rows, np.float32(np.inf)).min(axis=(0, 2), initial=np.inf) + np.float32(0),
         maximum=np.where(finite, rows, np.float32(-np.inf)).max(axis=(0, 2), initial=-np.inf) + np.float32(0),
