@@ -104,7 +104,7 @@ def measure(variant: str, precision: str, shapes: str, *, imgsz: int | None, out
         graph = open_onnx(folder / list(report.graphs)[-1])
         height, width = (imgsz, imgsz) if imgsz else (224, 224)
         options = EngineOptions(batch_profiles=PROFILES)
-        spec = options.spec(graph.signature, nominal_size=(height, width), divisor=32)
+        spec = options.spec(graph.signature, nominal_size=(height, width), divisor=32, backend="tensorrt-rtx")
         with tempfile.TemporaryDirectory() as cache:
             backend = compiler("tensorrt-rtx", cache_dir=Path(cache))
             plans = [out / f"{request.name}.engine", out / f"{request.name}.again.engine"]

@@ -208,7 +208,7 @@ def engine_call(
     name = f"{backend} {precision}"
     largest = max(*options.batches, PARITY_BATCH)
     spec = EngineOptions(batch_profiles=((1, 1, 1), (1, min(8, largest), largest))).spec(
-        graph.signature, nominal_size=model.preprocess.input_size, divisor=model.size_divisor
+        graph.signature, nominal_size=model.preprocess.input_size, divisor=model.size_divisor, backend=backend
     )
     with ExitStack() as stack:
         started = time.monotonic()

@@ -74,6 +74,11 @@ def module_path(node: onnx.NodeProto) -> str:
 
 _SUGGESTIONS = (
     (
+        r"operand scales",
+        "the two operands of a quantized product have scales of different types: give both DequantizeLinear nodes "
+        "scales of one type, with no Cast between them and the product",
+    ),
+    (
         r"must have same input types|types? mismatch|same type|must have (the )?same",
         "the graph mixes element types and a strongly typed network converts none: make the types agree there, "
         "with a Cast or by exporting with one --precision",

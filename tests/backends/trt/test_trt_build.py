@@ -12,9 +12,10 @@ import pytest
 from onnx import TensorProto, helper
 from trt_graphs import PRECISIONS, save_convnet, save_graph
 
-from linglos_deploy.artifacts import OnnxArtifact
+from linglos_deploy.artifacts import OnnxArtifact, load_onnx
 from linglos_deploy.backends.base import BuildSpec, HardwareCompatibility
 from linglos_deploy.backends.tensorrt_rtx import tensorrt_rtx
+from linglos_deploy.backends.trt.parse import explain
 from linglos_deploy.backends.trt.profiles import make_profile
 from linglos_deploy.backends.trt.sidecar import open_engine, read_record
 from linglos_deploy.errors import BuildError, UsageError
@@ -133,6 +134,23 @@ def test_what_rtx_does_not_offer_is_said_before_the_build(
 def test_a_dynamic_graph_without_profile_is_refused(linear: OnnxArtifact, tmp_path: Path):
     with pytest.raises(UsageError, match="needs a profile"):
         tensorrt_rtx().compile(linear, BuildSpec(profiles=()), out=tmp_path / "m.engine")
+
+
+MESSAGES = {
+    "CHECK_EQ(lhs_scale->type(), rhs_scale->type()) failed. type mismatch between matmul operand scales": "one type",
+    "Cannot compile operation 'head.fc/MatMul' for Turing (SM75): FP32 GEMM is not supported.": "--precision fp16",
+    "Unable to load library: libnvinfer_lean.so.1: cannot open shared object file": "lean runtime",
+    "Cuda Runtime (out of memory)": "--workspace",
+    "MyelinCheckException: graph_jit.cpp:278: CHECK(status == CUDA_SUCCESS) failed.": "needs a GPU",
+    "something nobody has seen": "linglos-deploy inspect",
+}
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_messages_of_the_builder_come_with_a_way_out(linear: OnnxArtifact, message: str):
+    node, suggestion = explain(message, load_onnx(linear.path))
+    assert MESSAGES[message] in suggestion
+    assert (node is not None) == ("'head.fc/MatMul'" in message)
 
 
 class Recorder:
