@@ -56,7 +56,7 @@ def _set_flags(module: Any, flavour: Flavour, config: Any, spec: BuildSpec) -> N
     wanted = {
         "TF32": (spec.tf32, "--tf32"),
         "VERSION_COMPATIBLE": (spec.version_compatible, "--version-compatible"),
-        "REFIT": (spec.refittable, "--refit"),
+        "REFIT": (spec.refittable, "--refittable"),
         "STRIP_PLAN": (spec.strip_weights, "--strip-weights"),
         "WEIGHT_STREAMING": (spec.weight_streaming, "--weight-streaming"),
     }

@@ -105,7 +105,7 @@ def rebuild_command(record: EngineRecord, host: Host, *, plan: Path) -> str:
         words += ["--hardware-compatibility", str(spec.hardware_compatibility)]
     for on, option in (
         (spec.version_compatible, "--version-compatible"),
-        (spec.refittable, "--refit"),
+        (spec.refittable, "--refittable"),
         (spec.strip_weights, "--strip-weights"),
         (spec.weight_streaming, "--weight-streaming"),
         (spec.tf32, "--tf32"),
