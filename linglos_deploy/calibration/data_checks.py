@@ -26,6 +26,9 @@ ENOUGH_IMAGES = 32
 CLIPPED_VALUES = 100
 """A percentile is an estimate from the values above it; fewer independent ones than this make it a guess."""
 
+VALUES_PER_IMAGE = 10_000
+"""What a layer late in a network shows of one image, and only the layers before show more of it."""
+
 IMBALANCE = 10
 """How many times more images the largest class may have than the smallest one."""
 
@@ -167,8 +170,7 @@ def _channel_order(records: Sequence[ImageRecord], spec: PreprocessSpec) -> Iter
 def _too_few(records: Sequence[ImageRecord], method: Method, percentile: float) -> Iterator[Finding]:
     wanted = ENOUGH_IMAGES
     if method is Method.PERCENTILE and percentile < 100:
-        # The smallest observed tensor is a pooled one, with some hundred values per image.
-        wanted = max(wanted, int(np.ceil(CLIPPED_VALUES / (1 - percentile / 100) / 1000)))
+        wanted = max(wanted, round(CLIPPED_VALUES / (1 - percentile / 100) / VALUES_PER_IMAGE))
     if len(records) < wanted:
         reason = f"percentile {percentile:g}" if method is Method.PERCENTILE else "stable ranges"
         yield Finding(

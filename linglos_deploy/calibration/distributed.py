@@ -139,10 +139,11 @@ def _merge_as_completed(client: Client, tasks: list[ShardTask], progress: Progre
     merged: CalibrationTable | None = None
     futures = client.map(run_shard, tasks, pure=False)
     with progress.stage("Calibrating shards", len(tasks)) as advance:
-        for future in as_completed(futures):
+        for future in as_completed(futures, loop=client.loop):
             if future.status != "finished":
+                error = future.exception()
                 client.cancel(futures)
-                raise _shard_error(future.exception())
+                raise _shard_error(error)
             table = container.decode(future.result(), source="shard")
             merged = table if merged is None else merged.merge(table)
             future.release()

@@ -1,0 +1,114 @@
+"""A local dask cluster gives the same table as one process; a worker that dies costs time only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import replace
+
+import pytest
+
+from linglos_deploy.backends.onnxruntime import OnnxRuntime
+from linglos_deploy.calibration import container
+from linglos_deploy.calibration.calibrate import DEFAULT, calibrate
+from linglos_deploy.calibration.data import open_dataset
+from linglos_deploy.calibration.distributed import ShardTask, calibrate_distributed, run_shard
+from linglos_deploy.errors import ArtifactError, DataError, MissingDependencyError
+from tests.calibration.graphs import RUNTIME, SPEC, small_graph, write_images
+
+pytest.importorskip("distributed", reason="needs dask: pip install 'linglos-deploy[dask]'")
+
+
+class SlowRuntime:
+    """Takes its time, so that a worker can be killed in the middle of a shard."""
+
+    name = "slow"
+
+    def open(self, artifact, **options):
+        time.sleep(0.4)
+        return OnnxRuntime(threads=1).open(artifact, **options)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("distributed")
+    write_images(folder / "images", 12)
+    model = small_graph(folder / "small.onnx")
+    dataset = open_dataset(folder / "images", SPEC)
+    return folder / "images", model, calibrate(model, dataset, runtime=RUNTIME)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    import dask
+    from distributed import LocalCluster
+
+    with (
+        dask.config.set({"distributed.logging.distributed": "critical"}),
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            host="127.0.0.1",
+            silence_logs=50,
+        ) as cluster,
+    ):
+        yield cluster
+
+
+def test_two_worker_processes_give_the_same_table(place, cluster):
+    images, model, whole = place
+    table = calibrate_distributed(model, images, SPEC, address=cluster.scheduler_address, runtime=RUNTIME, shards=5)
+    assert table == whole
+    assert container.encode(table) == container.encode(whole)
+
+
+def test_a_failing_shard_raises_its_own_error(place, cluster):
+    images, model, _ = place
+    with pytest.raises(ArtifactError, match="another graph"):
+        calibrate_distributed(
+            replace(model, digest="0" * 64), images, SPEC, address=cluster.scheduler_address, runtime=RUNTIME
+        )
+
+
+def test_a_worker_killed_half_way_costs_time_only(place, cluster):
+    import threading
+
+    images, model, whole = place
+    victims = [worker.pid for worker in cluster.workers.values()]
+
+    def kill_one():
+        time.sleep(1.2)
+        os.kill(victims[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    table = calibrate_distributed(
+        model, images, SPEC, address=cluster.scheduler_address, runtime=SlowRuntime(), shards=12
+    )
+    killer.join()
+    assert table == whole
+
+
+def test_a_worker_checks_what_it_sees(place, tmp_path):
+    images, model, _ = place
+    listing = open_dataset(images, SPEC).listing
+    task = ShardTask(model, images, SPEC, listing, None, 0, 1, 3, RUNTIME, DEFAULT)
+    assert container.decode(run_shard(task), source="x").image_count == 4
+    with pytest.raises(DataError, match="other images"):
+        run_shard(replace(task, listing="other"))
+    with pytest.raises(ArtifactError, match="cannot read"):
+        run_shard(replace(task, model=replace(model, path=tmp_path / "gone")))
+
+
+def test_a_cluster_that_is_not_there_is_an_error(place, monkeypatch):
+    images, model, _ = place
+    with pytest.raises(MissingDependencyError, match="no dask scheduler"):
+        calibrate_distributed(model, images, SPEC, address="nonsense://x", runtime=RUNTIME)
+    import sys
+
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(MissingDependencyError, match="not installed"):
+        calibrate_distributed(model, images, SPEC, address="tcp://127.0.0.1:1", runtime=RUNTIME)
