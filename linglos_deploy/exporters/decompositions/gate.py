@@ -54,7 +54,8 @@ def read_gate(gate: SaliencyGate) -> Gate:
         if tuple(weight.shape) != (rows, channels):
             raise ExportError(f"'{name}' is {tuple(weight.shape)} where {(rows, channels)} was expected")
     biases = {
-        name: vector(getattr(gate, f"{name}_bias"), channels, name=f"{name}_bias") for name in ("key", "value", "out")
+        name: vector(getattr(gate, f"{name}_bias", None), channels, name=f"{name}_bias")
+        for name in ("key", "value", "out")
     }
     return Gate(
         heads=gate.heads,

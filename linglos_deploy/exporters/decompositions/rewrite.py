@@ -175,11 +175,12 @@ def _candidate(path: str, part: nn.Module, sample: Tensor | None, request: Reque
         raise AssertionError("only modules with a protocol are looked at")
     named = part.saliency_gate()
     gate = read_gate(named)
-    size = _size(gate.channels, gate.heads, sample, channels_last=named.channels_last)
+    channels_last = getattr(named, "channels_last", False)  # any object with the attributes will do
+    size = _size(gate.channels, gate.heads, sample, channels_last=channels_last)
 
     def build_attention(form: Decomposition, dtype: torch.dtype) -> nn.Module:
         pooled = form is Decomposition.POOLED
-        if named.channels_last:
+        if channels_last:
             return OnTokens((PooledTokens if pooled else ReassociatedTokens)(gate, dtype=dtype))
         return (PooledMap if pooled else ReassociatedMap)(gate, dtype=dtype)
 

@@ -1,0 +1,185 @@
+"""Measure the decompositions: one attention per stage, the whole network, growth with the pixels, 16 bits.
+
+    python -m benchmarks.decompositions.run --out build/decompositions
+    python -m benchmarks.decompositions.run --out build/decompositions --only network --rounds 60
+
+One thread, batch 1. Writes decompositions.json; ``plot.py`` draws docs/decompositions.svg from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto
+
+from benchmarks.decompositions.graphs import (
+    as_model,
+    cosine,
+    decompose_layer_norms,
+    normalized,
+    ours,
+    untouched,
+    with_softmax_attention,
+)
+from benchmarks.decompositions.race import race
+from linglos_deploy.artifacts import TorchModel, open_onnx
+from linglos_deploy.choices import Precision
+from linglos_deploy.exporters.config import Decomposition, ExportConfig
+from linglos_deploy.exporters.decompositions.rewrite import Request, rewrite_attention
+from linglos_deploy.exporters.precision import convert_precision
+from linglos_deploy.exporters.retype import retype
+from linglos_deploy.exporters.rounding import with_explicit_rounding
+from linglos_deploy.models.linglo import KeyOnlyAttention, LinGlo
+from linglos_deploy.models.loading import ModelSource, load_model
+from linglos_deploy.models.variants import VARIANTS, head_count
+
+SIZES = (224, 320, 448, 640, 896)
+SOFTMAX_SIZES = (224, 320, 448)
+"""At 640 the softmax attention of the first stage alone would hold 2.6 GB of weights."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--variant", default="s", choices=VARIANTS)
+    parser.add_argument("--only", choices=PARTS, action="append")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / "decompositions.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in options.only or PARTS:
+            results[name] = PARTS[name](options.variant, Path(scratch), options.rounds)
+            path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def linglo(variant: str, size: int) -> TorchModel:
+    torch.manual_seed(0)
+    return as_model(normalized(LinGlo(VARIANTS[variant])), size=(size, size))
+
+
+def attention(variant: str, scratch: Path, rounds: int) -> dict[str, object]:
+    """One attention at each stage at 224 x 224: every form against the module as written."""
+    rows: dict[str, object] = {}
+    ratios = []
+    for stage, channels in enumerate(VARIANTS[variant].dims):
+        positions = 56 >> stage
+        shape = (1, channels, positions, positions)
+        graphs = {"reference": untouched(_attention(channels, None, shape), shape, scratch / "reference.onnx")}
+        for form in (Decomposition.AUTO, Decomposition.POOLED, Decomposition.REASSOCIATED):
+            graphs[str(form)] = untouched(_attention(channels, form, shape), shape, scratch / f"{form}.onnx")
+        results = race(graphs, runtime="onnxruntime", shape=shape, rounds=rounds, runs=40)
+        rows[f"stage {stage}: C {channels}, {positions} x {positions}"] = {k: asdict(v) for k, v in results.items()}
+        ratios.append(results["auto"].speedup)
+        print(f"attention, stage {stage}: auto {ratios[-1]:.2f}", flush=True)
+    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+    print(f"attention, geometric mean {mean:.2f}", flush=True)
+    return {"stages": rows, "geometric_mean": mean}
+
+
+def _attention(channels: int, form: Decomposition | None, shape: tuple[int, ...]) -> torch.nn.Module:
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(normalized(KeyOnlyAttention(channels, head_count(channels))))
+    if form is not None:
+        rewrite_attention(module, torch.randn(shape), Request(form))
+    return module.eval()
+
+
+def network(variant: str, scratch: Path, rounds: int) -> dict[str, object]:
+    """The whole network against the untouched module through torch.onnx.export and onnxsim."""
+    rows: dict[str, object] = {}
+    for size in (224, 512):
+        model, shape = linglo(variant, size), (1, 3, size, size)
+        graphs = {"untouched": untouched(model.module, shape, scratch / f"untouched_{size}.onnx")}
+        for form in (Decomposition.AUTO, Decomposition.POOLED, Decomposition.REASSOCIATED):
+            graphs[str(form)] = ours(model, scratch / f"{form}_{size}.onnx", ExportConfig(decomposition=form))
+        for runtime in ("onnxruntime", "openvino"):
+            results = race(graphs, runtime=runtime, shape=shape, rounds=rounds, runs=3 if size < 400 else 1)
+            rows[f"{runtime} {size}"] = {name: asdict(result) for name, result in results.items()}
+            auto = results["auto"]
+            print(f"{runtime} {size}: auto {auto.speedup:.3f} [{auto.low:.3f}, {auto.high:.3f}]", flush=True)
+    return rows
+
+
+def scaling(variant: str, scratch: Path, rounds: int) -> dict[str, object]:
+    """Latency and peak memory against pixels, beside softmax attention of equal width."""
+    rows: dict[str, object] = {}
+    for size in SIZES:
+        shape = (1, 3, size, size)
+        graphs = {"linglo": ours(linglo(variant, size), scratch / f"linglo_{size}.onnx")}
+        if size in SOFTMAX_SIZES:
+            torch.manual_seed(0)
+            plain = as_model(with_softmax_attention(LinGlo(VARIANTS[variant])), size=(size, size))
+            graphs["softmax"] = ours(plain, scratch / f"softmax_{size}.onnx")
+        results = race(graphs, runtime="onnxruntime", shape=shape, rounds=max(5, rounds // 8), runs=1)
+        rows[str(size)] = {name: asdict(result) for name, result in results.items()}
+        print(size, {name: (r.milliseconds, r.peak_mebibytes) for name, r in results.items()}, flush=True)
+    slopes = {
+        what: {name: _slope(rows, name, what) for name in ("linglo", "softmax")}
+        for what in ("milliseconds", "peak_mebibytes")
+    }
+    print(slopes, flush=True)
+    return {"sizes": rows, "slopes": slopes}
+
+
+def _slope(rows: dict[str, object], name: str, what: str) -> float:
+    """Slope of the least-squares line through log(value) over log(pixels)."""
+    points = [(2 * math.log(int(size)), math.log(row[name][what])) for size, row in rows.items() if name in row]  # type: ignore[index,operator]
+    return float(np.polyfit(*zip(*points, strict=True), 1)[0])
+
+
+def sixteen(variant: str, scratch: Path, rounds: int) -> dict[str, object]:
+    """Every variant in 16 bits, ours and naive, with rounding made explicit."""
+    del variant, rounds
+    import onnxruntime
+
+    def run(graph: onnx.ModelProto, image: np.ndarray) -> np.ndarray:
+        onnx.save(graph, scratch / "graph.onnx")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(scratch / "graph.onnx", options, providers=["CPUExecutionProvider"])
+        logits: np.ndarray = session.run(None, {"image": image})[0]
+        return logits
+
+    generator = np.random.default_rng(0)
+    rows: dict[str, object] = {}
+    for name in VARIANTS:
+        model = load_model(ModelSource(variant=name))
+        config = ExportConfig(dynamic=True, precision=Precision.FP16)
+        source = open_onnx(ours(model, scratch / f"{name}.onnx", config))
+        plain = ours(
+            model, scratch / f"{name}.reference.onnx", ExportConfig(dynamic=True, decomposition=Decomposition.REFERENCE)
+        )
+        graphs = {}
+        for precision, element in ((Precision.FP16, TensorProto.FLOAT16), (Precision.BF16, TensorProto.BFLOAT16)):
+            typed = convert_precision(source, precision, out=scratch / f"{name}.{precision}.onnx")
+            graphs[str(precision)] = with_explicit_rounding(onnx.load(typed.path))
+            naive = retype(decompose_layer_norms(onnx.load(plain)), element)
+            graphs[f"naive {precision}"] = with_explicit_rounding(naive)
+        images = {
+            "224": generator.standard_normal((1, 3, 224, 224)).astype(np.float32),
+            "224, scaled by 100": 100 * generator.standard_normal((1, 3, 224, 224)).astype(np.float32),
+            "1024": generator.standard_normal((1, 3, 1024, 1024)).astype(np.float32),
+        }
+        for title, image in images.items():
+            expected = run(onnx.load(source.path), image)
+            found = {kind: cosine(expected, run(graph, image)) for kind, graph in graphs.items()}
+            rows[f"{name}, {title}"] = found
+            print(name, title, {kind: round(value, 6) for kind, value in found.items()}, flush=True)
+    return rows
+
+
+PARTS = {"attention": attention, "network": network, "scaling": scaling, "sixteen": sixteen}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import inspect
+import sys
+
+import torch
+
+from examples.other_attention.compare import main
+from examples.other_attention.model import tokens
+from linglos_deploy.exporters.config import Decomposition
+from linglos_deploy.exporters.decompositions.records import read_attention
+from linglos_deploy.exporters.decompositions.rewrite import Request, rewrite_attention
+
+
+def test_the_example_is_rewritten_and_agrees_with_pytorch(tmp_path, capsys):
+    assert main([str(tmp_path), "--size", "48"]) < 1e-4
+    assert capsys.readouterr().out.count("reassociated") == 4
+    assert {record.path for record in read_attention(tmp_path / "auto.onnx")} == {
+        f"blocks.{index}.attention" for index in range(4)
+    }
+
+
+def test_few_positions_take_the_pooled_form():
+    model = tokens()
+    image = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = model(image)
+        records = rewrite_attention(model, image, Request(Decomposition.AUTO))
+        torch.testing.assert_close(model(image), expected, atol=1e-5, rtol=1e-4)
+    assert {record.form for record in records} == {Decomposition.POOLED}
+
+
+def test_the_example_does_not_import_this_package():
+    assert "import linglos" not in inspect.getsource(sys.modules["examples.other_attention.model"])
