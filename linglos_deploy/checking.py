@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from linglos_deploy.artifacts import OnnxArtifact, open_onnx
-from linglos_deploy.backends.base import Runner
+from linglos_deploy.artifacts import OnnxArtifact, load_onnx, open_onnx
+from linglos_deploy.backends.base import Runner, Runtime
 from linglos_deploy.backends.onnxruntime import Int8Mode, OnnxRuntime
 from linglos_deploy.backends.pytorch import PyTorch
 from linglos_deploy.bundle import Bundle, open_bundle
@@ -19,6 +19,7 @@ from linglos_deploy.calibration.data import ImageDataset, open_dataset
 from linglos_deploy.choices import Precision
 from linglos_deploy.errors import UsageError
 from linglos_deploy.exporters.metadata import read_preprocessing
+from linglos_deploy.exporters.rounding import with_explicit_rounding
 from linglos_deploy.golden import read_golden
 from linglos_deploy.models.loading import ModelSource, load_model
 from linglos_deploy.parity.int8_modes import compare_int8_modes
@@ -119,7 +120,7 @@ def check_graphs(
                 same_inputs=same_inputs,
             )
             warnings = (modes.warning,) if modes.warning else ()
-        with runtime.open(subject.graph) as runner:
+        with open_subject(subject, runtime) as runner:
             report = check_parity(
                 reference,
                 runner,
@@ -132,6 +133,26 @@ def check_graphs(
             )
         reports.append(report)
     return tuple(reports)
+
+
+@contextmanager
+def open_subject(subject: Subject, runtime: Runtime) -> Iterator[Runner]:
+    """Open a graph so that what is checked is the graph, not the accident of a kernel.
+
+    A CPU runs a float16 graph in float32 from border to border, and a bfloat16 graph not at all; so 16-bit graphs run
+    with the rounding that a GPU does written out (:mod:`linglos_deploy.exporters.rounding`).
+    """
+    if subject.precision not in (Precision.FP16, Precision.BF16):
+        with runtime.open(subject.graph) as runner:
+            yield runner
+        return
+    import onnx
+
+    with tempfile.TemporaryDirectory(prefix="linglos-rounding-") as scratch:
+        path = Path(scratch) / subject.graph.path.name
+        onnx.save(with_explicit_rounding(load_onnx(subject.graph.path)), path)
+        with runtime.open(open_onnx(path)) as runner:
+            yield runner
 
 
 @contextmanager

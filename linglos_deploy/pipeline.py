@@ -6,6 +6,7 @@ with a parity check behind every arrow and a latency profile at the end.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +19,14 @@ from linglos_deploy.backends.pytorch import PyTorch
 from linglos_deploy.bundle import GOLDEN, SCHEMA, EngineEntry, Golden, GraphEntry, InputKind, Manifest, seal_bundle
 from linglos_deploy.calibration.collect import collect
 from linglos_deploy.calibration.data import ImageDataset, open_dataset, synthetic_dataset
-from linglos_deploy.checking import BATCH, Subject, check_graphs, recorded
+from linglos_deploy.calibration.table import CalibrationTable
+from linglos_deploy.checking import BATCH, Subject, check_graphs, open_subject, recorded
 from linglos_deploy.choices import EngineChoice, Precision
 from linglos_deploy.engines import EngineOptions, choose_compilers, compile_graph, not_built
 from linglos_deploy.errors import UsageError
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.export import export_onnx
+from linglos_deploy.exporters.precision import convert_precision
 from linglos_deploy.files import atomic_directory, check_free
 from linglos_deploy.golden import golden_images, preprocess_golden, real_images, write_golden
 from linglos_deploy.models.loading import ModelSource, Task, load_model
@@ -222,21 +225,38 @@ def make_graphs(work: Work) -> tuple[OnnxArtifact, ...]:
     reference = export_onnx(work.model, request.graph, out=folder / "model.onnx", progress=progress)
     if request.precision is Precision.FP32:
         return (reference,)
+    table = observe(work, reference) if request.precision.is_int8 or request.data is not None else None
     deployed = reference
-    if request.precision.is_int8:
-        table = collect(
-            reference,
-            work.images.calibration.batches(BATCH, signature=reference.signature),
-            runtime=OnnxRuntime(threads=request.threads, reuse_outputs=True),
-            preprocess=work.model.preprocess,
-            synthetic=work.images.calibration.synthetic,
-            progress=progress,
-        )
-        table.save(folder / "calibration.table")
-        plan = plan_quantization(reference, table, request.scheme)
-        plan.save(folder / "plan.json")
-        deployed = apply_plan(reference, plan, out=folder / "model.int8.onnx")
+    with tempfile.TemporaryDirectory(prefix="linglos-export-") as scratch:
+        if request.precision.is_int8:
+            assert table is not None
+            plan = plan_quantization(reference, table, request.scheme)
+            plan.save(folder / "plan.json")
+            place = folder if request.precision is Precision.INT8 else Path(scratch)
+            deployed = apply_plan(reference, plan, out=place / "model.int8.onnx")
+        if request.precision.floating is not Precision.FP32:
+            deployed = convert_precision(
+                deployed,
+                request.precision,
+                out=folder / f"model.{request.precision}.onnx",
+                ranges={name: seen.absolute_maximum for name, seen in table.tensors.items()} if table else None,
+                progress=progress,
+            )
     return (reference, deployed)
+
+
+def observe(work: Work, reference: OnnxArtifact) -> CalibrationTable:
+    """Run the calibration images through the reference once and keep what was seen."""
+    table = collect(
+        reference,
+        work.images.calibration.batches(BATCH, signature=reference.signature),
+        runtime=OnnxRuntime(threads=work.request.threads, reuse_outputs=True),
+        preprocess=work.model.preprocess,
+        synthetic=work.images.calibration.synthetic,
+        progress=work.progress,
+    )
+    table.save(work.folder / "calibration.table")
+    return table
 
 
 def check_parity(work: Work, graphs: Sequence[OnnxArtifact]) -> tuple[ParityReport, ...]:
@@ -267,7 +287,7 @@ def measure_accuracy(work: Work, graphs: Sequence[OnnxArtifact]) -> AccuracyVerd
         correct = count_correct(runner, images.batches(BATCH), labels, output=output, progress=work.progress)
         rows.append(Accuracy("PyTorch", "fp32", correct, len(images)))
     for graph in graphs:
-        with work.runtime.open(graph) as runner:
+        with open_subject(Subject(graph, precision_of(work, graph)), work.runtime) as runner:
             batches = images.batches(BATCH, signature=graph.signature)
             correct = count_correct(runner, batches, labels, output=output, progress=work.progress)
             rows.append(Accuracy(graph.path.name, precision_of(work, graph), correct, len(images)))
@@ -298,7 +318,11 @@ def class_indices(images: ImageDataset, model: TorchModel) -> Sequence[int]:
 def measure_latency(work: Work, graphs: Sequence[OnnxArtifact]) -> ProfileReport:
     """Measure PyTorch and every graph on ONNX Runtime, each in a process of its own."""
     candidates = [Candidate("torch", source=work.request.source, label="PyTorch")]
-    candidates += [Candidate("onnxruntime", graph.path, label=f"{graph.path.name} · onnxruntime") for graph in graphs]
+    candidates += [
+        Candidate("onnxruntime", graph.path, label=f"{graph.path.name} · onnxruntime")
+        for graph in graphs
+        if precision_of(work, graph) is not Precision.BF16  # ONNX Runtime has no bfloat16 kernels for a CPU
+    ]
     plan = MeasurementPlan(
         threads=(work.request.threads,), image_size=work.model.preprocess.input_size, rounds=4, min_seconds=1.0
     )
@@ -314,7 +338,7 @@ def make_golden(work: Work, graphs: Sequence[OnnxArtifact]) -> Golden:
     with PyTorch().open(work.model) as runner:
         answers = {"torch": dict(runner.run({"image": tensors["image"]}))}
     for graph in graphs:
-        with work.runtime.open(graph) as runner:
+        with open_subject(Subject(graph, precision_of(work, graph)), work.runtime) as runner:
             answers[graph.path.name] = dict(runner.run({"image": tensors["pixels" if work.takes_pixels else "image"]}))
     outputs = {
         f"{model}:{output}": np.asarray(value, dtype=np.float32)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: two cores, several workers
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="linglos-tests-")  # not the user's cache
 
 
 @dataclass(frozen=True, slots=True)
