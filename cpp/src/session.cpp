@@ -14,7 +14,7 @@
 #include "selftest.hpp"
 
 namespace linglos {
-namespace {
+namespace detail {
 
 /// Threads that run what is put in a queue; the destructor finishes the queue.
 class Workers {
@@ -61,14 +61,14 @@ class Workers {
   bool closing_ = false;
 };
 
-}  // namespace
+}  // namespace detail
 
 struct Session::Impl {
   Bundle bundle;
   detail::Choice choice;
   std::string device;
   detail::Pool pool;
-  Workers workers;  // last: its destructor finishes what uses the pool
+  detail::Workers workers;  // last: its destructor finishes what uses the pool
 
   Impl(Bundle from, const SessionOptions& options, detail::Choice chosen)
       : bundle(std::move(from)),
