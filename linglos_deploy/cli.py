@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from linglos_deploy.backends.base import BuildSpec
+    from linglos_deploy.calibration.table import CalibrationTable
     from linglos_deploy.engines import EngineOptions
     from linglos_deploy.quantization.scheme import QuantScheme
 
@@ -55,7 +56,7 @@ def main() -> None:
     app()
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)  # --version needs no command
 def root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
 ) -> None:
@@ -231,6 +232,15 @@ def _write_reports(reports: Sequence[Any], *, html: Path | None, junit: Path | N
         write_junit(reports, junit)
 
 
+def _write_table_html(table: CalibrationTable, html: Path | None) -> None:
+    if html is not None:
+        from linglos_deploy.calibration.figures import table_html
+        from linglos_deploy.files import atomic_file
+
+        with atomic_file(html) as partial:
+            partial.write_text(table_html(table), encoding="utf-8")
+
+
 def _show_error(error: LinglosError, *, as_json: bool) -> None:
     Terminal().error(error)
     if as_json:
@@ -397,7 +407,24 @@ def calibrate(
         typer.Option("--data", metavar="PATH", help="Images: a folder, .npz or .npy; synthetic without."),
     ] = None,
     images: Annotated[int | None, typer.Option("--images", min=1, help="Use at most this many images.")] = None,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Images of one run.")] = 8,
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, help="Images of one run [as many as 96 MiB of activations allow].")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="I/N", help="Only this machine's share of the images: 3/16.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an interrupted run with the same options stopped.")
+    ] = False,
+    dask: Annotated[
+        str | None, typer.Option("--dask", metavar="ADDRESS", help="Share the images out to a dask cluster.")
+    ] = None,
+    per_channel: Annotated[bool, typer.Option("--per-channel", help="Keep ranges per channel, too.")] = False,
+    sample_every: Annotated[
+        int, typer.Option("--sample-every", min=1, help="Look at one element in N only; 1 looks at all.")
+    ] = 1,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on images that look wrong.")] = False,
+    html: options.Html = None,
     threads: options.Threads = 0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the choice of images, and of synthetic ones.")] = 0,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where the table goes.")] = Path(
@@ -413,8 +440,11 @@ def calibrate(
     \b
     Examples:
       linglos-deploy calibrate build/linglo_s/model.onnx --data calib/
+      linglos-deploy calibrate build/linglo_s/model.onnx --data calib/ --shard 1/2 -o shard1.table
       linglos-deploy calibrate merge shard1.table shard2.table -o calibration.table
     """
+    from linglos_deploy.calibration.calibrate import CalibrationConfig
+    from linglos_deploy.calibration.sampling import Sampling
     from linglos_deploy.inspection import summarize_table
     from linglos_deploy.screens import show_table
     from linglos_deploy.stages import CalibrateRequest, calibrate_graph, merge_table_files
@@ -430,8 +460,23 @@ def calibrate(
                 expected="one graph, or 'merge' and tables",
                 next_step=f"linglos-deploy calibrate {first}",
             )
-        request = CalibrateRequest(first, data, output, images=images, batch=batch, threads=threads, seed=seed)
+        request = CalibrateRequest(
+            model=first,
+            data=data,
+            out=output,
+            images=images,
+            shard=options.parse_shard(shard),
+            resume=resume,
+            dask=dask,
+            strict=strict,
+            config=CalibrationConfig(
+                per_channel=per_channel, sampling=Sampling(every=sample_every, seed=seed), batch_size=batch
+            ),
+            threads=threads,
+            seed=seed,
+        )
         table = calibrate_graph(request, progress=Terminal(quiet=quiet))
+    _write_table_html(table, html)
     _show(summarize_table(table), functools.partial(show_table, path=output), as_json=as_json)
     return True
 
@@ -564,6 +609,9 @@ def inspect(
     subject: Annotated[
         Path, typer.Argument(metavar="PATH", help="A bundle, a graph, an engine, a calibration table or a plan.")
     ],
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Draw a calibration table's histograms.")
+    ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: Config = None,
@@ -579,6 +627,10 @@ def inspect(
     from linglos_deploy.inspection import describe
     from linglos_deploy.screens import show_inspection
 
+    if html is not None:
+        from linglos_deploy.calibration.table import CalibrationTable
+
+        _write_table_html(CalibrationTable.load(subject), html)
     _show(describe(subject), show_inspection, as_json=as_json)
     return True
 

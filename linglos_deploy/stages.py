@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from linglos_deploy.artifacts import OnnxArtifact, open_onnx
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
-from linglos_deploy.calibration.collect import collect
-from linglos_deploy.calibration.data import open_dataset, synthetic_dataset
+from linglos_deploy.calibration.calibrate import CalibrationConfig, calibrate
+from linglos_deploy.calibration.data import ImageDataset, open_dataset, synthetic_dataset
+from linglos_deploy.calibration.data_checks import Finding, Problem, check_data
 from linglos_deploy.calibration.table import CalibrationTable, merge_tables
 from linglos_deploy.choices import EngineChoice
 from linglos_deploy.engines import EngineOptions, choose_compilers, compile_graph, not_built
 from linglos_deploy.errors import MissingDependencyError, UsageError
 from linglos_deploy.exporters.metadata import read_preprocessing
+from linglos_deploy.preprocessing import PreprocessSpec
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.apply import apply_plan
 from linglos_deploy.quantization.plan import QuantPlan, plan_quantization
@@ -34,7 +36,11 @@ class CalibrateRequest:
         data: A folder of images, an ``.npz`` or an ``.npy``; synthetic images if ``None``.
         out: Where the table goes.
         images: Largest number of images; all if ``None``.
-        batch: Images of one run.
+        shard: Number of this machine's share of the images, from 1, and the number of shares.
+        resume: Whether to go on where an interrupted run stopped.
+        dask: Address of a dask scheduler whose workers share the images; ``None`` for this process.
+        strict: Whether suspicious images are an error.
+        config: How statistics are collected.
         threads: Threads of ONNX Runtime, 0 for its own choice.
         seed: Of the choice of images, and of synthetic ones.
     """
@@ -43,9 +49,21 @@ class CalibrateRequest:
     data: Path | None
     out: Path
     images: int | None = None
-    batch: int = 8
+    shard: tuple[int, int] | None = None
+    resume: bool = False
+    dask: str | None = None
+    strict: bool = False
+    config: CalibrationConfig = field(default_factory=CalibrationConfig)
     threads: int = 0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.dask is not None and (self.data is None or self.shard is not None or self.resume):
+            raise UsageError(
+                "A cluster shares out the images itself.",
+                found="--dask together with --shard or --resume, or without --data",
+                expected="--dask ADDRESS --data PATH, where every worker sees PATH",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,27 +116,65 @@ class QuantizeResult:
 def calibrate_graph(request: CalibrateRequest, *, progress: Progress = SILENT) -> CalibrationTable:
     """Run the images through the graph once, and write what was seen.
 
+    Until the table is whole, what was seen so far lies in a checkpoint beside it; see :func:`checkpoint_of`.
+
     Raises:
         ArtifactError: The graph is missing or damaged, or does not say how images become its input.
-        DataError: The images cannot be used.
+        DataError: The images cannot be used, or look wrong and the request is strict.
+        CalibrationError: A checkpoint belongs to another calibration.
     """
     model = open_onnx(request.model)
     spec = read_preprocessing(request.model)
+    runtime = OnnxRuntime(threads=request.threads, reuse_outputs=True)
+    images = _calibration_images(request, spec, progress)
+    if request.dask is not None and request.data is not None:
+        from linglos_deploy.calibration.distributed import calibrate_distributed
+
+        table = calibrate_distributed(
+            model,
+            request.data,
+            spec,
+            address=request.dask,
+            runtime=runtime,
+            config=request.config,
+            limit=request.images,
+            seed=request.seed,
+            progress=progress,
+        )
+    else:
+        table = calibrate(
+            model,
+            images,
+            runtime=runtime,
+            config=request.config,
+            checkpoint=checkpoint_of(request.out),
+            resume=request.resume,
+            progress=progress,
+        )
+    table.save(request.out)
+    return table
+
+
+def checkpoint_of(table: Path) -> Path:
+    """Return where an unfinished table keeps what was seen so far."""
+    return table.with_name(f"{table.name}.checkpoint")
+
+
+def _calibration_images(request: CalibrateRequest, spec: PreprocessSpec, progress: Progress) -> ImageDataset:
     if request.data is None:
         progress.warn("The calibration images are synthetic; give real ones with --data before you ship.")
         images = synthetic_dataset(spec, request.images or SYNTHETIC_IMAGES, request.seed)
     else:
         images = open_dataset(request.data, spec, progress=progress).limit(request.images, seed=request.seed)
-    table = collect(
-        model,
-        images.batches(request.batch, signature=model.signature),
-        runtime=OnnxRuntime(threads=request.threads, reuse_outputs=True),
-        preprocess=spec,
-        synthetic=images.synthetic,
-        progress=progress,
-    )
-    table.save(request.out)
-    return table
+        warn_of_findings(check_data(images, strict=request.strict), progress)
+    return images if request.shard is None else images.shard(*request.shard)
+
+
+def warn_of_findings(findings: Sequence[Finding], progress: Progress) -> None:
+    """Warn of what looks wrong with calibration images; skipped files were named when they were found."""
+    for finding in findings:
+        if finding.problem is not Problem.SKIPPED:
+            progress.warn(f"{finding.message}.")
 
 
 def merge_table_files(tables: Sequence[Path], *, out: Path) -> CalibrationTable:
@@ -182,4 +238,12 @@ def build_engines(
     _, outcomes = compile_graph(
         open_onnx(model), choice, engine_options, compilers=compilers, folder=folder, progress=progress
     )
-    return (*outcomes, *(not_built(probe, model.name) for probe in passed_over))
+    everything = (*outcomes, *(not_built(probe, model.name) for probe in passed_over))
+    if not any(outcome.file for outcome in everything):
+        raise MissingDependencyError(
+            "No engine could be built.",
+            found="; ".join(f"{outcome.backend}: {outcome.detail}" for outcome in everything),
+            expected="a compiler that works here",
+            next_step="see 'linglos-deploy doctor'",
+        )
+    return everything

@@ -80,7 +80,7 @@ def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     scratch.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", f"{folder}.cache")  # locks and identifiers that libraries keep are no output
     monkeypatch.setenv("COLUMNS", "200")
     return folder
 
