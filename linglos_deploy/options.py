@@ -98,3 +98,17 @@ def parse_capabilities(text: str | None) -> tuple[str, ...]:
             )
         found.append(f"{match.group(1)}.{match.group(2)}")
     return tuple(found)
+
+
+def parse_shard(text: str | None) -> tuple[int, int] | None:
+    """Parse ``--shard``: ``3/16`` is the third of sixteen.
+
+    Raises:
+        UsageError: The text is something else.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    if match is None or not 1 <= int(match.group(1)) <= int(match.group(2)):
+        raise UsageError("--shard takes one of several equal shares.", found=text, expected="such as 3/16, from 1/16")
+    return int(match.group(1)), int(match.group(2))

@@ -17,8 +17,9 @@ from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact, TorchModel, t
 from linglos_deploy.backends.onnxruntime import EXACT_SESSION_OPTIONS, OnnxRuntime
 from linglos_deploy.backends.pytorch import PyTorch
 from linglos_deploy.bundle import GOLDEN, SCHEMA, EngineEntry, Golden, GraphEntry, InputKind, Manifest, seal_bundle
-from linglos_deploy.calibration.collect import collect
+from linglos_deploy.calibration.calibrate import calibrate
 from linglos_deploy.calibration.data import ImageDataset, open_dataset, synthetic_dataset
+from linglos_deploy.calibration.data_checks import check_data
 from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.checking import BATCH, Subject, check_graphs, open_subject, recorded
 from linglos_deploy.choices import EngineChoice, Precision
@@ -42,7 +43,7 @@ from linglos_deploy.reports.export import Accuracy, AccuracyVerdict, ExportRepor
 from linglos_deploy.reports.html import write_html
 from linglos_deploy.reports.parity import ParityReport
 from linglos_deploy.reports.profile import ProfileReport
-from linglos_deploy.stages import SYNTHETIC_IMAGES
+from linglos_deploy.stages import SYNTHETIC_IMAGES, warn_of_findings
 
 GOLDEN_REAL_IMAGES = 8
 SELF_TEST_TOLERANCE = {
@@ -205,6 +206,8 @@ def open_images(request: ExportRequest, model: TorchModel, progress: Progress) -
     if evaluation is not None and request.source.task is Task.CLASSIFY:
         class_indices(evaluation, model)  # an unknown class should be known before the work begins
     calibration = calibration.limit(request.calibration_images, seed=request.seed)
+    if request.data is not None:
+        warn_of_findings(check_data(calibration, method=request.scheme.method), progress)
     checking = (evaluation or calibration).limit(request.parity_images, seed=request.seed)
     skipped = (*calibration.skipped, *(evaluation.skipped if evaluation else ()))
     return Images(calibration, checking, evaluation, tuple(_warnings(request, model, calibration)), skipped)
@@ -247,12 +250,10 @@ def make_graphs(work: Work) -> tuple[OnnxArtifact, ...]:
 
 def observe(work: Work, reference: OnnxArtifact) -> CalibrationTable:
     """Run the calibration images through the reference once and keep what was seen."""
-    table = collect(
+    table = calibrate(
         reference,
-        work.images.calibration.batches(BATCH, signature=reference.signature),
+        work.images.calibration,
         runtime=OnnxRuntime(threads=work.request.threads, reuse_outputs=True),
-        preprocess=work.model.preprocess,
-        synthetic=work.images.calibration.synthetic,
         progress=work.progress,
     )
     table.save(work.folder / "calibration.table")
