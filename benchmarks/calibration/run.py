@@ -3,9 +3,9 @@
     python benchmarks/calibration/run.py --model linglo_s.onnx
 
 Every candidate is a process of its own, which reports its wall time, its CPU time and its peak memory. Candidates of
-one round follow each other, rounds are repeated, and the median counts. Times are ratios to plain inference over the same
-preprocessed images with two threads; they include opening the model, and for onnxruntime the making of the quantized
-graph that it needs for its ranges (about a second on a small model).
+one round follow each other, rounds are repeated, and the median counts. Times are ratios to plain inference over the
+same preprocessed images with two threads; they include opening the model, and for onnxruntime the making of the
+quantized graph (about a second on a small model). On a machine that others use, the CPU times are the steadier ones.
 """
 
 from __future__ import annotations
