@@ -1,0 +1,75 @@
+"""What the pipeline decides on its own: verdicts, engines, names, and that a failed check still ships its evidence."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from linglos_deploy import pipeline
+from linglos_deploy.bundle import open_bundle
+from linglos_deploy.choices import EngineChoice
+from linglos_deploy.models.loading import ModelSource
+from linglos_deploy.pipeline import ExportRequest, export_bundle
+from tests.commandline import enter, run
+from tests.conftest import Shipped
+
+pytestmark = [pytest.mark.xdist_group("shipped"), pytest.mark.usefixtures("quick_export")]
+
+
+@pytest.fixture
+def here(shipped: Shipped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    enter(tmp_path, monkeypatch)
+    shutil.copyfile(shipped.checkpoint, tmp_path / "tiny.safetensors")
+    shutil.copytree(shipped.images, tmp_path / "images")
+    return tmp_path
+
+
+QUICK = ("export", "--checkpoint", "tiny.safetensors", "--engine", "none", "--no-latency")
+
+
+def test_a_lost_accuracy_exits_with_1_and_still_writes_a_bundle_that_says_so(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    correct: Iterator[int] = iter((9, 9, 7))
+    monkeypatch.setattr(pipeline, "count_correct", lambda *_, **__: next(correct))
+    options = ("--data", "images", "--eval", "images", "--int8", "--max-accuracy-drop", "5", "--json")
+    report = run(*QUICK, *options).expect(1).json
+    assert report["accuracy"]["passed"] is False
+    assert report["accuracy"]["worst_drop"] == pytest.approx(100 * 2 / 9)
+    assert open_bundle(here / "build/tiny").manifest.passed is False
+
+
+def test_the_last_screen_shows_accuracy_parity_and_the_place_of_the_bundle(here: Path) -> None:
+    shown = run(*QUICK, "--data", "images", "--eval", "images", "--max-accuracy-drop", "100", "--int8").expect(0).stdout
+    for text in ("PyTorch", "model.onnx", "model.int8.onnx", "Top-1", "Cosine", "PASS", "bundle in build/tiny"):
+        assert text in shown
+
+
+def test_without_labels_there_is_no_accuracy(here: Path) -> None:
+    assert run(*QUICK, "--data", "images", "--json").expect(0).json["accuracy"] is None
+
+
+def test_the_library_makes_the_same_bundle_without_a_terminal(here: Path) -> None:
+    source = ModelSource(checkpoint=here / "tiny.safetensors")
+    request = ExportRequest(source, here / "out", name="mine", engine=EngineChoice.NONE, measure_latency=False)
+    report = export_bundle(request)
+    assert report.passed
+    assert report.name == "mine"
+    assert open_bundle(Path(report.bundle)).manifest.name == "mine"
+
+
+def test_latency_is_measured_and_shipped(here: Path) -> None:
+    made = run("export", "--checkpoint", "tiny.safetensors", "--engine", "none", "--json").expect(0).json
+    assert {row["outcome"] for row in made["profile"]["rows"]} == {"measured"}
+    assert "reports/profile.json" in open_bundle(here / "build/tiny").manifest.files
+
+
+def test_force_replaces_a_bundle(here: Path) -> None:
+    run(*QUICK, "-q").expect(0)
+    (here / "build/tiny/stale").write_text("old")
+    run(*QUICK, "-q", "--force").expect(0)
+    assert not (here / "build/tiny/stale").exists()
+    assert sorted(path.name for path in (here / "build").iterdir()) == ["tiny"]
