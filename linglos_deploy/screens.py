@@ -48,9 +48,9 @@ def show_parity(reports: Sequence[ParityReport], console: Console) -> None:
             found = output.metrics
             agreement = "" if found.top1_agreement is None else f"{100 * found.top1_agreement:.1f} %"
             table.add_row(
-                f"{report.candidate}",
-                report.reference,
-                output.output,
+                escape(report.candidate),
+                escape(report.reference),
+                escape(output.output),
                 str(report.samples),
                 f"{found.max_abs:.2e}",
                 f"{found.max_relative:.2e}",
@@ -141,17 +141,17 @@ def show_doctor(report: DoctorReport, console: Console) -> None:
     machine = report.machine
     facts = _plain_table()
     memory = f"{machine.memory_bytes / 2**30:.1f} GiB" if machine.memory_bytes else "unknown memory"
-    facts.add_row("System", f"{machine.system}, Python {machine.python}")
-    facts.add_row("CPU", f"{machine.cpu}, {machine.cpu_count} usable, {memory}")
+    facts.add_row("System", escape(f"{machine.system}, Python {machine.python}"))
+    facts.add_row("CPU", escape(f"{machine.cpu}, {machine.cpu_count} usable, {memory}"))
     if machine.gpus:
         for gpu in machine.gpus:
             facts.add_row(
                 f"GPU {gpu.index}",
-                f"{gpu.name}, compute capability {gpu.compute_capability}, {gpu.memory_bytes / 2**30:.0f} GiB",
+                escape(f"{gpu.name}, compute capability {gpu.compute_capability}, {gpu.memory_bytes / 2**30:.0f} GiB"),
             )
-        facts.add_row("Driver", f"{machine.driver}, CUDA {machine.cuda}")
+        facts.add_row("Driver", escape(f"{machine.driver}, CUDA {machine.cuda}"))
     else:
-        facts.add_row("GPU", f"none ({machine.gpu_detail})")
+        facts.add_row("GPU", escape(f"none ({machine.gpu_detail})"))
     console.print(facts)
     table = _table("Backend", "Version", "Runs", "Compiles", "Here")
     for backend in report.backends:
@@ -225,7 +225,7 @@ def _plain_table() -> Table:
 
 def _show_manifest(manifest: Manifest, console: Console) -> None:
     facts = _plain_table()
-    facts.add_row("Model", f"{manifest.name}, {len(manifest.labels)} labels")
+    facts.add_row("Model", escape(f"{manifest.name}, {len(manifest.labels)} labels"))
     facts.add_row("Checks", "passed when it was made" if manifest.passed else "[red]failed when it was made[/]")
     height, width = manifest.preprocessing.input_size
     facts.add_row(
@@ -233,17 +233,18 @@ def _show_manifest(manifest: Manifest, console: Console) -> None:
         f"{height} x {width}, {manifest.preprocessing.interpolation}, crop {manifest.preprocessing.crop_pct:g},"
         f" mean {manifest.preprocessing.mean}, std {manifest.preprocessing.std}",
     )
-    facts.add_row("Tools", ", ".join(f"{name} {version}" for name, version in manifest.tools.items()))
+    facts.add_row("Tools", escape(", ".join(f"{name} {version}" for name, version in manifest.tools.items())))
     console.print(facts, highlight=False)
     table = _table("File", "Precision", "Input", "Runs on", "Size")
     for graph in manifest.graphs:
         options = ", ".join(f"{name}={value}" for name, value in graph.session_options.items())
         runs_on = f"onnxruntime ({options})" if options else "any ONNX runtime"
-        table.add_row(graph.file, graph.precision, graph.input, runs_on, file_size(manifest.files[graph.file].bytes))
+        size = file_size(manifest.files[graph.file].bytes)
+        table.add_row(escape(graph.file), escape(graph.precision), graph.input, escape(runs_on), size)
     for engine in manifest.engines:
         runs_on = ", ".join([engine.backend, *(f"{key} {value}" for key, value in engine.requirements.items())])
         size = file_size(manifest.files[engine.file].bytes)
-        table.add_row(engine.file, engine.precision, engine.input, runs_on, size)
+        table.add_row(escape(engine.file), escape(engine.precision), engine.input, escape(runs_on), size)
     console.print(table)
     _show_signature(manifest.graphs[0].signature, console)
     _show_lineage(manifest.graphs[-1].lineage, console)
@@ -256,7 +257,7 @@ def _show_graph(graph: GraphDescription, console: Console) -> None:
     _show_signature(graph.signature, console)
     table = _table("Operator", "Nodes")
     for operator, count in graph.operators.items():
-        table.add_row(operator, str(count))
+        table.add_row(escape(operator), str(count))
     console.print(table)
     weights = ", ".join(f"{dtype} {file_size(size)}" for dtype, size in graph.weights.items())
     _say(console, f"Weights  {weights}")
@@ -266,9 +267,9 @@ def _show_graph(graph: GraphDescription, console: Console) -> None:
 
 def _show_engine(record: EngineRecord, console: Console) -> None:
     facts = _plain_table()
-    facts.add_row("Built by", f"{record.backend} {record.version}")
+    facts.add_row("Built by", escape(f"{record.backend} {record.version}"))
     facts.add_row("Runs on", f"compute capability {record.target.describe()} {record.target.platform}")
-    facts.add_row("Precision", record.precision.detail)
+    facts.add_row("Precision", escape(record.precision.detail))
     facts.add_row("Size", file_size(record.bytes))
     facts.add_row("From graph", f"SHA-256 {record.onnx_digest}")
     console.print(facts, highlight=False)
