@@ -252,6 +252,10 @@ std::unique_ptr<Engine> open_onnxruntime(const ModelFile& file, const SessionOpt
   check(api, api->CreateSessionOptions(settings.out()), "starting");
   check(api, api->SetSessionLogSeverityLevel(settings.get(), ORT_LOGGING_LEVEL_FATAL), "setting options");
   check(api, api->SetIntraOpNumThreads(settings.get(), options.threads), "setting the number of threads");
+  check(api, api->SetInterOpNumThreads(settings.get(), 1), "setting the number of threads");
+  check(api, api->DisableMemPattern(settings.get()), "setting options");  // it would plan room for our outputs too
+  const char* spin = options.spin ? "1" : "0";
+  check(api, api->AddSessionConfigEntry(settings.get(), "session.intra_op.allow_spinning", spin), "setting options");
   for (const auto& [key, value] : file.session_options)
     check(api, api->AddSessionConfigEntry(settings.get(), key.c_str(), value.c_str()), "setting ", key);
   if (cuda) append_cuda(api, settings.get(), options.device_index);

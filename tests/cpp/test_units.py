@@ -16,7 +16,7 @@ FUZZ_SECONDS = 8
 @pytest.mark.parametrize(
     ("name", "sanitizers", "environment"),
     [
-        ("asan", "address,undefined", {"ASAN_OPTIONS": "detect_leaks=0"}),
+        ("asan", "address,undefined", {}),
         ("tsan", "thread", {"TSAN_OPTIONS": f"suppressions={TESTS / 'tsan.supp'}"}),
     ],
 )
