@@ -12,8 +12,10 @@ import argparse
 import json
 import math
 import tempfile
+import time
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import onnx
@@ -37,6 +39,7 @@ from linglos_deploy.exporters.decompositions.rewrite import Request, rewrite_att
 from linglos_deploy.exporters.precision import convert_precision
 from linglos_deploy.exporters.retype import retype
 from linglos_deploy.exporters.rounding import with_explicit_rounding
+from linglos_deploy.exporters.tracing import quiet_exporter
 from linglos_deploy.models.linglo import KeyOnlyAttention, LinGlo
 from linglos_deploy.models.loading import ModelSource, load_model
 from linglos_deploy.models.variants import VARIANTS, head_count
@@ -113,13 +116,16 @@ def network(variant: str, scratch: Path, rounds: int) -> dict[str, object]:
 def scaling(variant: str, scratch: Path, rounds: int) -> dict[str, object]:
     """Latency and peak memory against pixels, beside softmax attention of equal width."""
     rows: dict[str, object] = {}
+    torch.manual_seed(0)
+    plain = as_model(with_softmax_attention(LinGlo(VARIANTS[variant])), size=(448, 448))
+    dynamic = ExportConfig(dynamic=True)
+    candidates = {
+        "linglo": ours(linglo(variant, 448), scratch / "linglo.onnx", dynamic),
+        "softmax": ours(plain, scratch / "softmax.onnx", dynamic),
+    }
     for size in SIZES:
         shape = (1, 3, size, size)
-        graphs = {"linglo": ours(linglo(variant, size), scratch / f"linglo_{size}.onnx")}
-        if size in SOFTMAX_SIZES:
-            torch.manual_seed(0)
-            plain = as_model(with_softmax_attention(LinGlo(VARIANTS[variant])), size=(size, size))
-            graphs["softmax"] = ours(plain, scratch / f"softmax_{size}.onnx")
+        graphs = {name: path for name, path in candidates.items() if name == "linglo" or size in SOFTMAX_SIZES}
         results = race(graphs, runtime="onnxruntime", shape=shape, rounds=max(5, rounds // 8), runs=1)
         rows[str(size)] = {name: asdict(result) for name, result in results.items()}
         print(size, {name: (r.milliseconds, r.peak_mebibytes) for name, r in results.items()}, flush=True)
@@ -178,7 +184,32 @@ def sixteen(variant: str, scratch: Path, rounds: int) -> dict[str, object]:
     return rows
 
 
-PARTS = {"attention": attention, "network": network, "scaling": scaling, "sixteen": sixteen}
+def export(variant: str, scratch: Path, rounds: int) -> dict[str, object]:
+    """CPU time of the export stage over that of the bare ``torch.onnx.export`` call, in turn in one process."""
+    model = linglo(variant, 224)
+    bare: list[float] = []
+    stage: list[float] = []
+    for _ in range(1 + max(2, rounds // 10)):  # the first round loads what both need
+        start = time.process_time()
+        with quiet_exporter():
+            torch.onnx.export(
+                model.module,
+                (torch.zeros(2, 3, 224, 224),),
+                dynamo=True,
+                opset_version=20,
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+                verbose=False,
+            )
+        middle = time.process_time()
+        ours(model, scratch / "stage.onnx")
+        bare.append(middle - start)
+        stage.append(time.process_time() - middle)
+    ratios = [ours_ / bare_ for ours_, bare_ in zip(stage[1:], bare[1:], strict=True)]
+    print(f"export: {median(stage[1:]):.1f} s, {median(ratios):.2f} of the bare call", flush=True)
+    return {"seconds": median(stage[1:]), "bare_seconds": median(bare[1:]), "ratio": median(ratios)}
+
+
+PARTS = {"export": export, "attention": attention, "network": network, "scaling": scaling, "sixteen": sixteen}
 
 
 if __name__ == "__main__":

@@ -54,10 +54,9 @@ def test_rounded_logits_stay_close_to_float32(typed, float32, run_onnx, tmp_path
     assert not np.array_equal(found, expected)
 
 
+@pytest.mark.parametrize("typed", [Precision.FP16], indirect=True)
 def test_a_float16_graph_runs_on_onnxruntime_as_it_is(typed, float32, run_onnx):
-    precision, artifact = typed
-    if precision is not Precision.FP16:
-        return
+    _, artifact = typed
     (expected,) = run_onnx(float32.path, {"image": _image()})
     (found,) = run_onnx(artifact.path, {"image": _image()})
     assert found.dtype == np.float32

@@ -1,12 +1,12 @@
 """The whole pre-normalized layer around key-only attention, in the layout that its runtimes like best.
 
 before: x -> T -> LN -> T -> attention -> + x -> T -> LN -> T -> MLP -> +
-after:  x -> T -> LN' -> attention on tokens -> + -> LN' -> T -> MLP -> +        (TokenLayer)
+after:  x -> T -> LN' -> attention on tokens -> + -> LN' -> T -> MLP -> T -> + -> T      (TokenLayer)
         x -> T -> LN' -> T -> attention on maps -> + x -> T -> LN' -> T -> MLP   (MapLayer, for INT8)
 
-LN' has no affine part: it is folded into the maps behind it. On tokens the first shortcut needs no layout change, and
-every product of the attention reads what LN' wrote. The MLP stays a pair of convolutions: on ONNX Runtime and OpenVINO
-they beat the same products as matrix multiplications. docs/decisions/layout.md has the figures.
+LN' has no affine part: it is folded into the maps behind it. On tokens both shortcuts need no layout change of their
+own, and every product of the attention reads what LN' wrote. The MLP stays a pair of convolutions: on ONNX Runtime and
+OpenVINO they beat the same products as matrix multiplications. docs/decisions/layout.md has the figures.
 """
 
 from __future__ import annotations
@@ -106,9 +106,8 @@ class TokenLayer(nn.Module):
         tokens = x.permute(0, 2, 3, 1).flatten(1, 2)
         tokens = tokens + self.attention(self.norm1(tokens))
         normed = self.norm2(tokens).unflatten(1, (height, width)).permute(0, 3, 1, 2)
-        shortcut = tokens.unflatten(1, (height, width)).permute(0, 3, 1, 2)
-        mixed: Tensor = shortcut + self.mlp(normed)
-        return mixed
+        mixed: Tensor = tokens + self.mlp(normed).permute(0, 2, 3, 1).flatten(1, 2)
+        return mixed.reshape(x.shape[0], height, width, -1).permute(0, 3, 1, 2)
 
 
 class MapLayer(nn.Module):

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +29,7 @@ from linglos_deploy.models.attention import HasSaliencyGate, HasSaliencyLayer, S
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 """Largest difference, relative to the largest output, at which two forms count as the same function."""
 
+Answer = TypeVar("Answer")
 Build = Callable[[Decomposition, torch.dtype], nn.Module]
 Timer = Callable[[dict[Decomposition, nn.Module], Tensor], dict[Decomposition, float]]
 """Times interchangeable modules on one input, in milliseconds."""
@@ -161,7 +164,7 @@ def _candidate(path: str, part: nn.Module, sample: Tensor | None, request: Reque
     if part._forward_hooks or part._forward_pre_hooks:
         raise ExportError("it has forward hooks, which a rewrite would lose")
     if isinstance(part, HasSaliencyLayer):
-        stated = part.saliency_layer()
+        stated = _ask(part.saliency_layer)
         layer = read_layer(stated)
         size = _size(layer.gate.channels, layer.gate.heads, sample, channels_last=stated.attention.channels_last)
 
@@ -173,7 +176,7 @@ def _candidate(path: str, part: nn.Module, sample: Tensor | None, request: Reque
         return Candidate(f"{path}.attention", size, ("norm1", "norm2"), build_layer, sample)
     if not isinstance(part, HasSaliencyGate):
         raise AssertionError("only modules with a protocol are looked at")
-    named = part.saliency_gate()
+    named = _ask(part.saliency_gate)
     gate = read_gate(named)
     channels_last = getattr(named, "channels_last", False)  # any object with the attributes will do
     size = _size(gate.channels, gate.heads, sample, channels_last=channels_last)
@@ -185,6 +188,14 @@ def _candidate(path: str, part: nn.Module, sample: Tensor | None, request: Reque
         return (PooledMap if pooled else ReassociatedMap)(gate, dtype=dtype)
 
     return Candidate(path, size, (), build_attention, sample)
+
+
+def _ask(method: Callable[[], Answer]) -> Answer:
+    """Ask a module about itself; whatever goes wrong in its answer only costs it the rewrite."""
+    try:
+        return method()
+    except Exception as error:
+        raise ExportError(f"it cannot name its tensors: {type(error).__name__}: {error}") from error
 
 
 def _choose(candidate: Candidate, request: Request) -> tuple[Decomposition, str, dict[str, float]]:
@@ -252,7 +263,10 @@ def _record(
 
 def _size_of(part: nn.Module, sample: Tensor | None) -> AttentionSize:
     """Return the size of an attention whose tensors may be wrong."""
-    gate: SaliencyGate | None = part.saliency_gate() if isinstance(part, HasSaliencyGate) else None
+    gate: SaliencyGate | None = None
+    if isinstance(part, HasSaliencyGate):
+        with suppress(ExportError):
+            gate = _ask(part.saliency_gate)
     channels, heads = (len(gate.key), gate.heads) if gate is not None else (0, 0)
     if gate is None or sample is None or not channels:
         return AttentionSize(channels, heads, 0)
