@@ -38,7 +38,7 @@ typedef struct linglos_options {
   int backend;
   int device;
   int device_index;
-  const char* precision; /* NULL or "": the best for this machine */
+  const char* precision; /* NULL or "": the best engine, else float32 */
   int threads;
   int contexts;
   int max_batch;

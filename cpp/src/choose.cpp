@@ -1,5 +1,4 @@
 // Which file of a bundle runs here, and why.
-#include <algorithm>
 #include <utility>
 
 #include "backend.hpp"
@@ -86,18 +85,6 @@ bool try_engines(const Bundle& bundle, const SessionOptions& options, [[maybe_un
 }
 
 #if LINGLOS_HAS_ONNXRUNTIME
-/// INT8 kernels of a CPU without dot-product instructions are slower than its float32 kernels.
-bool cpu_has_int8_dot_product() {
-#if defined(__x86_64__) || defined(__i386__)
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("avx512vnni") != 0;
-#elif defined(__ARM_FEATURE_DOTPROD)
-  return true;
-#else
-  return false;
-#endif
-}
-
 std::string precisions(const Manifest& manifest) {
   std::string names;
   for (const auto& graph : manifest.graphs) names += (names.empty() ? "" : ", ") + graph.precision;
@@ -115,15 +102,11 @@ const GraphEntry& pick_graph(const Bundle& bundle, const SessionOptions& options
     throw UsageError("The bundle " + in_quotes(bundle.path()) + " has no " + options.precision + " graph, only " +
                      precisions(manifest) + ".");
   }
-  const auto int8 = std::find_if(manifest.graphs.begin(), manifest.graphs.end(),
-                                 [](const GraphEntry& graph) { return graph.precision == "int8"; });
-  if (int8 == manifest.graphs.end()) return manifest.graphs.front();
-  if (cpu_has_int8_dot_product() && options.device != DeviceKind::cuda) {
-    why += std::string(why.empty() ? "" : "; ") + "this CPU has INT8 dot products";
-    return *int8;
-  }
-  why += std::string(why.empty() ? "" : "; ") + "float32, because INT8 is not faster here";
-  return manifest.graphs.front();
+  const GraphEntry& reference = manifest.graphs.front();
+  if (manifest.graphs.size() > 1)  // INT8 was not faster on any CPU measured so far, see docs/embedding.md
+    why += std::string(why.empty() ? "" : "; ") + reference.precision + " unless precision says otherwise (" +
+           precisions(manifest) + ")";
+  return reference;
 }
 
 Choice open_graph(const Bundle& bundle, const SessionOptions& options, std::string why) {

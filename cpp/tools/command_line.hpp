@@ -48,7 +48,7 @@ class Arguments {
 constexpr const char* kSessionHelp =
     "  --backend auto|onnxruntime|tensorrt   what runs the model (auto)\n"
     "  --device auto|cpu|cuda|cuda:N         where (auto)\n"
-    "  --precision P                         fp32, fp16, bf16, int8 or int8+fp16 (the best for this machine)\n"
+    "  --precision P                         fp32, fp16, bf16, int8 or int8+fp16 (the best engine, else fp32)\n"
     "  --threads N                           threads of one run on the CPU, 0 for the backend's choice (0)\n"
     "  --json                                JSON instead of text\n";
 

@@ -34,7 +34,7 @@ struct SessionOptions {
   BackendKind backend = BackendKind::automatic;
   DeviceKind device = DeviceKind::automatic;
   int device_index = 0;
-  std::string precision;  ///< `fp32`, `fp16`, `bf16`, `int8`, `int8+fp16`, or empty: the best for this machine.
+  std::string precision;  ///< `fp32`, `fp16`, `bf16`, `int8`, `int8+fp16`, or empty: the best engine, else float32.
   int threads = 0;        ///< Of one run on the CPU; 0 for the backend's choice.
   bool spin = false;      ///< Idle threads wait busily: a little faster alone, slower next to anything else.
   int contexts = 1;       ///< How many calls may run at the same time; each owns buffers for max_batch images.
