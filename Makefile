@@ -12,7 +12,10 @@ EXTRAS  = dev,openvino,tensorrt-rtx
 export OMP_NUM_THREADS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test check format install clean help
+# What the C++ tests need, by Debian's package names.
+CPP_PACKAGES = g++ cmake ninja-build libssl-dev nlohmann-json3-dev libstb-dev clang
+
+.PHONY: demo test check system format install clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -34,6 +37,19 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
 
+# Root installs what is missing; anybody else is told by the tests that need it.
+system:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  missing=$$(for package in $(CPP_PACKAGES); do \
+	    dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || echo $$package; done); \
+	  if [ -n "$$missing" ]; then \
+	    echo "Installing" $$missing; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi; \
+	  runtime=$$(clang -dumpversion 2>/dev/null | cut -d. -f1); \
+	  if [ -n "$$runtime" ] && ! dpkg-query -W -f '$${Status}' libclang-rt-$$runtime-dev 2>/dev/null | grep -q 'ok installed'; then \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libclang-rt-$$runtime-dev >/dev/null || true; fi; \
+	fi
+
 demo: $(STAMP)
 	@$(BIN)/python examples/digits/make_images.py --output $(BUILD)/digits
 	@$(BIN)/linglos-deploy export \
@@ -47,7 +63,7 @@ check: $(STAMP)
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo >/dev/null || $(BIN)/lint-imports --no-logo
 
-test: check
+test: check system
 	@$(BIN)/python -m pytest -n auto --dist loadgroup --cov --cov-report=term --cov-fail-under=90
 
 format: $(STAMP)

@@ -785,3 +785,16 @@ def doctor(
     report = examine(engines_of(bundle) if bundle else (), device=device)
     _show(report, show_doctor, as_json=as_json)
     return report.passed
+
+
+@app.command(name="cmake-dir")
+def cmake_dir() -> None:
+    """Print the folder for CMake's find_package(linglos CONFIG).
+
+    \b
+    Example:
+      cmake -S . -B build -Dlinglos_DIR="$(linglos-deploy cmake-dir)"
+    """
+    from linglos_deploy.embedding import cmake_dir as folder
+
+    typer.echo(folder())
