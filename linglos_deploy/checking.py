@@ -12,6 +12,7 @@ import numpy as np
 
 from linglos_deploy.artifacts import OnnxArtifact, load_onnx, open_onnx
 from linglos_deploy.backends.base import Runner, Runtime
+from linglos_deploy.backends.batching import AnyBatch
 from linglos_deploy.backends.onnxruntime import Int8Mode, OnnxRuntime
 from linglos_deploy.backends.pytorch import PyTorch
 from linglos_deploy.bundle import Bundle, open_bundle
@@ -105,7 +106,7 @@ def check_graphs(
 
     An INT8 graph that this CPU's default kernels would answer differently gets a warning with both cosines.
     """
-    runtime = OnnxRuntime(threads=threads)
+    runtime = AnyBatch(OnnxRuntime(threads=threads))
     reports = []
     for subject in subjects:
         same_inputs = not subject.takes_pixels
@@ -116,7 +117,7 @@ def check_graphs(
                 subject.graph,
                 list(batches(subject.graph.signature)),
                 exact=runtime,
-                fast=OnnxRuntime(threads=threads, int8=Int8Mode.FAST),
+                fast=AnyBatch(OnnxRuntime(threads=threads, int8=Int8Mode.FAST)),
                 same_inputs=same_inputs,
             )
             warnings = (modes.warning,) if modes.warning else ()
@@ -193,7 +194,7 @@ def _check_bundle(request: ParityRequest, bundle: Bundle, progress: Progress) ->
             return _check_on(images, runner, "PyTorch", subjects, request, progress)
     reference = bundle.find_graph()
     others = [subject for subject in subjects if subject.graph.path.name != reference.file]
-    with OnnxRuntime(threads=request.threads).open(bundle.graph(reference)) as runner:
+    with AnyBatch(OnnxRuntime(threads=request.threads)).open(bundle.graph(reference)) as runner:
         return _check_on(images, runner, reference.file, others or subjects, request, progress)
 
 
@@ -270,7 +271,7 @@ def _check_graph(request: ParityRequest, progress: Progress) -> tuple[ParityRepo
             expected="a bundle, a second graph, or a PyTorch model",
             next_step=f"linglos-deploy parity {request.candidate} --reference model.onnx --data images/",
         )
-    with OnnxRuntime(threads=request.threads).open(open_onnx(request.reference)) as runner:
+    with AnyBatch(OnnxRuntime(threads=request.threads)).open(open_onnx(request.reference)) as runner:
         return _check_on(images, runner, request.reference.name, [subject], request, progress)
 
 
@@ -296,7 +297,7 @@ def _compare_layers(request: ParityRequest, bundle: Bundle | None, progress: Pro
         assert golden is not None
         tensors = read_golden(bundle.path / golden.file)["pixels" if pixels else "image"]
         batches = [{"image": tensors[index : index + 1]} for index in range(min(LAYER_IMAGES, len(tensors)))]
-    runtime = OnnxRuntime(threads=request.threads)
+    runtime = AnyBatch(OnnxRuntime(threads=request.threads))
     return tuple(
         compare_layers(reference, candidate, batches, runtime=runtime, progress=progress) for candidate in candidates
     )

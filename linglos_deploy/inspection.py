@@ -80,7 +80,7 @@ class TableSummary:
         image_count: Images seen.
         synthetic: Whether they were made up.
         tools: Versions of what made it.
-        tensors: What was seen, in graph order.
+        tensors: What was seen, by name.
     """
 
     graph_digest: str
@@ -146,7 +146,7 @@ def summarize_table(table: CalibrationTable) -> TableSummary:
                 nonfinite=stats.count - stats.finite,
                 bounds={str(method): float(threshold(stats, method)) for method in Method},
             )
-            for name, stats in table.tensors.items()
+            for name, stats in sorted(table.tensors.items())
         ),
     )
 

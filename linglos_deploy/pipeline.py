@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact, TorchModel, tool_versions
+from linglos_deploy.backends.base import Runtime
+from linglos_deploy.backends.batching import AnyBatch
 from linglos_deploy.backends.onnxruntime import EXACT_SESSION_OPTIONS, OnnxRuntime
 from linglos_deploy.backends.pytorch import PyTorch
 from linglos_deploy.bundle import GOLDEN, SCHEMA, EngineEntry, Golden, GraphEntry, InputKind, Manifest, seal_bundle
@@ -180,9 +182,9 @@ class Work:
     progress: Progress
 
     @property
-    def runtime(self) -> OnnxRuntime:
-        """The runtime that checks graphs, INT8 exact."""
-        return OnnxRuntime(threads=self.request.threads)
+    def runtime(self) -> Runtime:
+        """The runtime that checks graphs, INT8 exact, any number of images at a time."""
+        return AnyBatch(OnnxRuntime(threads=self.request.threads))
 
     @property
     def takes_pixels(self) -> bool:
@@ -325,7 +327,11 @@ def measure_latency(work: Work, graphs: Sequence[OnnxArtifact]) -> ProfileReport
         if precision_of(work, graph) is not Precision.BF16  # ONNX Runtime has no bfloat16 kernels for a CPU
     ]
     plan = MeasurementPlan(
-        threads=(work.request.threads,), image_size=work.model.preprocess.input_size, rounds=4, min_seconds=1.0
+        batch_sizes=(work.request.graph.batch or 1,),
+        threads=(work.request.threads,),
+        image_size=work.model.preprocess.input_size,
+        rounds=4,
+        min_seconds=1.0,
     )
     return measure(candidates, plan, title=f"Latency of {work.model.name}", progress=work.progress)
 

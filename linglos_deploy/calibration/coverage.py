@@ -12,7 +12,7 @@ class Coverage:
     """Some shards of one dataset.
 
     Attributes:
-        listing: Digest of the dataset's names and sizes.
+        listing: Digest of the dataset's names, sizes and first and last bytes.
         shards: Number of shards it was split into; 1 once all of them are here.
         seen: Which of them are here, from 1, rising.
     """

@@ -66,7 +66,7 @@ class ImageDataset:
         source: Where the images come from.
         spec: How they become model input.
         selection: Which images of the source take part, and in which order.
-        listing: Digest of the names and sizes of the whole selection, before any split into shards.
+        listing: Digest of names, sizes and first and last bytes of the whole selection, before any split into shards.
         shards: Number of shards that the selection was split into.
         shard_index: Which of them this is, from 1.
         skipped: What was found but cannot be used, with reasons.

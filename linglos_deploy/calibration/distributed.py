@@ -38,7 +38,7 @@ class ShardTask:
         model: The graph; its path is opened on the worker.
         data: Where the images are, on the worker.
         preprocess: How they become model input.
-        listing: Digest of the names and sizes that the worker must find there.
+        listing: Digest of the names, sizes and first and last bytes that the worker must find there.
         limit: Largest number of images of the whole dataset.
         seed: Of the choice of these images.
         index: Which shard, from 1.

@@ -52,7 +52,7 @@ class ImageSource(Protocol):
 
     @property
     def listing(self) -> str:
-        """Digest of names and sizes, cheap to compute: equal on every machine that sees the same data."""
+        """Digest of names, sizes and first and last bytes: cheap, and equal wherever the same data are seen."""
         ...
 
     def read(self, index: int) -> ImageArray:
