@@ -19,7 +19,7 @@ from linglos_deploy.bundle import Bundle, open_bundle
 from linglos_deploy.calibration.data import ImageDataset, open_dataset
 from linglos_deploy.choices import Precision
 from linglos_deploy.errors import UsageError
-from linglos_deploy.exporters.metadata import read_preprocessing
+from linglos_deploy.exporters.metadata import read_metadata, read_preprocessing
 from linglos_deploy.exporters.rounding import with_explicit_rounding
 from linglos_deploy.golden import read_golden
 from linglos_deploy.models.loading import ModelSource, load_model
@@ -44,10 +44,17 @@ Batches = Callable[[ModelSignature], Iterable[Batch]]
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A graph to check, and the precision whose criteria apply."""
+    """A graph to check.
+
+    Attributes:
+        graph: The graph.
+        precision: Whose criteria apply.
+        trained: Whether its weights are trained, so that its best class means something.
+    """
 
     graph: OnnxArtifact
     precision: Precision
+    trained: bool = True
 
     @property
     def takes_pixels(self) -> bool:
@@ -125,7 +132,7 @@ def check_graphs(
             report = check_parity(
                 reference,
                 runner,
-                Criteria.for_precision(subject.precision),
+                Criteria.for_precision(subject.precision, trained=subject.trained),
                 batches=batches(subject.graph.signature),
                 name=subject.graph.path.name,
                 same_inputs=same_inputs,
@@ -176,7 +183,8 @@ def _check_bundle(request: ParityRequest, bundle: Bundle, progress: Progress) ->
     entries = [entry for entry in bundle.manifest.graphs if request.precision in (None, Precision(entry.precision))]
     if not entries:
         bundle.find_graph(request.precision)  # says which there are
-    subjects = [Subject(bundle.graph(entry), Precision(entry.precision)) for entry in entries]
+    trained = not bundle.manifest.synthetic_weights
+    subjects = [Subject(bundle.graph(entry), Precision(entry.precision), trained) for entry in entries]
     if request.source is None and request.data is None:
         return _check_golden(request, bundle, subjects, progress)
     spec = bundle.manifest.preprocessing
@@ -260,7 +268,8 @@ def _check_graph(request: ParityRequest, progress: Progress) -> tuple[ParityRepo
             expected="--data with a folder, an .npz or an .npy file",
             next_step=f"linglos-deploy parity {request.candidate} … --data images/",
         )
-    subject = Subject(candidate, request.precision or Precision.FP32)
+    trained = read_metadata(request.candidate).get("synthetic_weights") != "true"
+    subject = Subject(candidate, request.precision or Precision.FP32, trained)
     if request.source is not None:
         with PyTorch().open(load_model(request.source, progress=progress)) as runner:
             return _check_on(images, runner, "PyTorch", [subject], request, progress)

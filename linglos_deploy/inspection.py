@@ -13,6 +13,7 @@ from linglos_deploy.bundle import Manifest, open_bundle
 from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.calibration.thresholds import threshold
 from linglos_deploy.choices import Method
+from linglos_deploy.exporters.decompositions.records import METADATA_KEY, AttentionRecord, read_attention
 from linglos_deploy.exporters.metadata import PREFIX
 from linglos_deploy.files import sha256_file
 from linglos_deploy.quantization.plan import QuantPlan
@@ -33,7 +34,8 @@ class GraphDescription:
         domains: Operator domains in use; ``""`` is the standard one.
         operators: Number of nodes of each type, most frequent first.
         weights: Bytes of stored weights by element type, largest first.
-        metadata: What the exporter wrote into it.
+        attention: How each key-only attention is written down, at what cost, and why.
+        metadata: What else the exporter wrote into it.
     """
 
     file: str
@@ -44,6 +46,7 @@ class GraphDescription:
     domains: tuple[str, ...]
     operators: Mapping[str, int]
     weights: Mapping[str, int]
+    attention: tuple[AttentionRecord, ...]
     metadata: Mapping[str, str]
 
 
@@ -176,9 +179,10 @@ def describe_graph(path: Path) -> GraphDescription:
         domains=tuple(sorted({node.domain for node in model.graph.node})),
         operators=dict(Counter(node.op_type for node in model.graph.node).most_common()),
         weights=dict(weights.most_common()),
+        attention=read_attention(path),
         metadata={
             entry.key.removeprefix(PREFIX): entry.value
             for entry in model.metadata_props
-            if entry.key.startswith(PREFIX)
+            if entry.key.startswith(PREFIX) and entry.key != PREFIX + METADATA_KEY
         },
     )

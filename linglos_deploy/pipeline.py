@@ -265,7 +265,8 @@ def observe(work: Work, reference: OnnxArtifact) -> CalibrationTable:
 def check_parity(work: Work, graphs: Sequence[OnnxArtifact]) -> tuple[ParityReport, ...]:
     """Check every graph on ONNX Runtime against PyTorch, on real images where there are any."""
     images, progress = work.images.checking, work.progress
-    subjects = [Subject(graph, precision_of(work, graph)) for graph in graphs]
+    trained = not work.model.synthetic_weights
+    subjects = [Subject(graph, precision_of(work, graph), trained) for graph in graphs]
     with (
         PyTorch().open(work.model) as runner,
         recorded(runner, images.batches(BATCH), source="PyTorch", ids=images.ids, progress=progress) as reference,

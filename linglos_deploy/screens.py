@@ -259,6 +259,20 @@ def _show_graph(graph: GraphDescription, console: Console) -> None:
     for operator, count in graph.operators.items():
         table.add_row(escape(operator), str(count))
     console.print(table)
+    if graph.attention:
+        forms = _table("Attention", "Form", "C", "Heads", "Positions", "MACs before", "after", "Why")
+        for record in graph.attention:
+            forms.add_row(
+                escape(record.path),
+                record.form,
+                str(record.channels),
+                str(record.heads),
+                str(record.positions),
+                f"{record.macs_before / 1e6:.2f} M",
+                f"{record.macs_after / 1e6:.2f} M",
+                escape(record.reason),
+            )
+        console.print(forms)
     weights = ", ".join(f"{dtype} {file_size(size)}" for dtype, size in graph.weights.items())
     _say(console, f"Weights  {weights}")
     for key, value in graph.metadata.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
@@ -79,10 +79,16 @@ class Criteria:
     outputs: Mapping[str, Limits] = field(default_factory=dict)
 
     @classmethod
-    def for_precision(cls, precision: Precision) -> Criteria:
-        """Return the defaults; the comments at ``_DEFAULTS`` and docs/quantization.md give their reasons."""
-        heaviest = Precision.INT8 if precision.is_int8 else precision
-        return cls(precision=precision, limits=_DEFAULTS[heaviest])
+    def for_precision(cls, precision: Precision, *, trained: bool = True) -> Criteria:
+        """Return the defaults; the comments at ``_DEFAULTS`` and docs/quantization.md give their reasons.
+
+        Args:
+            precision: Of the candidate.
+            trained: Whether the weights are. The best class of random weights is a matter of chance, closer to the
+                second best than any rounding, so its agreement is not judged.
+        """
+        limits = _DEFAULTS[Precision.INT8 if precision.is_int8 else precision]
+        return cls(precision=precision, limits=limits if trained else replace(limits, top1_agreement=None))
 
     def of(self, output: str) -> Limits:
         """Return the limits on one output."""

@@ -147,3 +147,11 @@ def test_limits_that_mean_nothing_are_refused() -> None:
     for limits in ({"cosine": 1.5}, {"max_relative": -1.0}, {"top1_agreement": 98.0}, {"sqnr_db": float("nan")}):
         with pytest.raises(UsageError, match=next(iter(limits))):
             Limits(**limits)
+
+
+@pytest.mark.parametrize("precision", Precision)
+def test_the_best_class_of_random_weights_is_not_judged(precision: Precision) -> None:
+    trained, random = (Criteria.for_precision(precision, trained=value).limits for value in (True, False))
+    assert trained.top1_agreement is not None
+    assert random.top1_agreement is None
+    assert random.cosine == trained.cosine
