@@ -34,7 +34,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: The folder cannot be written, or the disk is full.
     """
-    with _output_errors(path):
+    with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
         os.close(handle)
@@ -61,7 +61,7 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
         OutputError: ``path`` is taken and ``replace`` is false, the place cannot be written, or the disk is full.
     """
     check_free(path, replace=replace)
-    with _output_errors(path):
+    with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
         try:
@@ -121,7 +121,8 @@ def _swap(partial: Path, path: Path) -> None:
 
 
 @contextmanager
-def _output_errors(path: Path) -> Iterator[None]:
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn what the system says of a full disk or a missing permission into our error about ``path``."""
     try:
         yield
     except OSError as error:
@@ -132,7 +133,7 @@ def _output_errors(path: Path) -> Iterator[None]:
                 expected="room for the whole result",
                 next_step="free some space or choose another disk with --output; nothing was left behind",
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR):
             raise OutputError(
                 f"'{path}' cannot be written.",
                 found=error.strerror,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from linglos_deploy.artifacts import OnnxArtifact, open_onnx
@@ -16,6 +16,7 @@ from linglos_deploy.choices import EngineChoice
 from linglos_deploy.engines import EngineOptions, choose_compilers, compile_graph, not_built
 from linglos_deploy.errors import MissingDependencyError, UsageError
 from linglos_deploy.exporters.metadata import read_preprocessing
+from linglos_deploy.files import atomic_file
 from linglos_deploy.preprocessing import PreprocessSpec
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.apply import apply_plan
@@ -142,15 +143,21 @@ def calibrate_graph(request: CalibrateRequest, *, progress: Progress = SILENT) -
             progress=progress,
         )
     else:
-        table = calibrate(
-            model,
-            images,
-            runtime=runtime,
-            config=request.config,
-            checkpoint=checkpoint_of(request.out),
-            resume=request.resume,
-            progress=progress,
-        )
+        checkpoint = checkpoint_of(request.out)
+        try:
+            table = calibrate(
+                model,
+                images,
+                runtime=runtime,
+                config=request.config,
+                checkpoint=checkpoint,
+                resume=request.resume,
+                progress=progress,
+            )
+        except KeyboardInterrupt:
+            if checkpoint.exists():
+                progress.warn(f"What was seen is in '{checkpoint}'; the same command with --resume goes on from there.")
+            raise
     table.save(request.out)
     return table
 
@@ -198,16 +205,31 @@ def quantize_graph(request: QuantizeRequest, *, progress: Progress = SILENT) -> 
         QuantizationError: The plan cannot be made or does not fit the graph.
     """
     model = open_onnx(request.model)
-    with progress.stage("Quantizing"):
-        if request.plan is not None:
-            plan, plan_file = QuantPlan.load(request.plan), None
-        else:
-            assert request.table is not None
-            plan = plan_quantization(model, CalibrationTable.load(request.table), request.scheme)
-            plan_file = request.save_plan or request.out.with_suffix(".plan.json")
-            plan.save(plan_file)
-        graph = None if request.dry_run else apply_plan(model, plan, out=request.out)
-    return QuantizeResult(graph, plan_file, plan)
+    if request.dry_run:
+        plan = _make_plan(model, request)
+        return QuantizeResult(None, _save_plan(plan, request), plan)
+    with atomic_file(request.out) as partial:
+        with progress.stage("Quantizing"):
+            plan = _make_plan(model, request)
+            graph = apply_plan(model, plan, out=partial)
+        plan_file = _save_plan(plan, request)
+    return QuantizeResult(replace(graph, path=request.out), plan_file, plan)
+
+
+def _make_plan(model: OnnxArtifact, request: QuantizeRequest) -> QuantPlan:
+    if request.table is None:
+        assert request.plan is not None
+        return QuantPlan.load(request.plan)
+    return plan_quantization(model, CalibrationTable.load(request.table), request.scheme)
+
+
+def _save_plan(plan: QuantPlan, request: QuantizeRequest) -> Path | None:
+    """Keep a plan that was made here; one that was given lies where it is."""
+    if request.plan is not None:
+        return None
+    path = request.save_plan or request.out.with_suffix(".plan.json")
+    plan.save(path)
+    return path
 
 
 def build_engines(

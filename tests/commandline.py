@@ -60,7 +60,7 @@ def snapshot(folder: Path) -> dict[str, bytes | None]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
         for path in sorted(folder.rglob("*"))
-        if "__pycache__" not in path.parts
+        if "__pycache__" not in path.parts and path.name != ".ses"  # ONNX Runtime keeps an identifier there
     }
 
 

@@ -147,7 +147,7 @@ def write_mixed_images(folder: Path) -> None:
 @pytest.mark.usefixtures("quick_export")
 def test_images_of_every_mode_are_used_and_the_rest_is_listed(here: Path) -> None:
     write_mixed_images(here / "calib")
-    made = run("export", "--checkpoint", "tiny.safetensors", "--data", "calib", "--int8", *QUICK, "--json", "-o", "new")
+    made = run("export", "--checkpoint", "tiny.safetensors", "--data", "calib", "--half", *QUICK, "--json", "-o", "new")
     made.expect(0, "4 files are left out", "notes.txt")
     report = made.json
     assert {name for name, _ in report["skipped"]} == UNUSABLE

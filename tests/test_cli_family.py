@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +45,26 @@ class Exported:
         return open_onnx(self.bundle / "model.onnx"), open_onnx(self.bundle / "model.int8.onnx")
 
 
-@pytest.fixture(scope="module", params=VARIANTS)
-def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    folder = tmp_path_factory.mktemp(f"family-{request.param}")
-    made = run(
-        *("export", "--variant", request.param, "--int8", "--images", 8, "--engine", "none", "--no-latency"),
-        *("-o", folder, "--json", "--quiet"),
-    )
-    assert made.exit_code == 0, made.stderr
-    return Exported(request.param, folder / f"linglo_{request.param}", made.json)
+@pytest.fixture(scope="session")
+def export_variant(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
+    """Return a function that exports each variant once."""
+
+    @cache
+    def made(variant: str) -> Exported:
+        folder = tmp_path_factory.mktemp(f"family-{variant}")
+        done = run(
+            *("export", "--variant", variant, "--int8", "--images", 8, "--engine", "none", "--no-latency"),
+            *("-o", folder, "--json", "--quiet"),
+        )
+        assert done.exit_code == 0, done.stderr
+        return Exported(variant, folder / f"linglo_{variant}", done.json)
+
+    return made
+
+
+@pytest.fixture(params=VARIANTS)
+def exported(request: pytest.FixtureRequest, export_variant: Callable[[str], Exported]) -> Exported:
+    return export_variant(request.param)
 
 
 def test_a_variant_has_the_size_of_its_description(exported: Exported) -> None:

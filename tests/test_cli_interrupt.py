@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.console import Terminal
 from linglos_deploy.progress import Advance
 from tests.commandline import enter, nothing_changes, run
@@ -85,6 +86,10 @@ def test_an_interrupt_at_any_stage_leaves_everything_as_it_was(
         with nothing_changes(here):
             stopped = run(*arguments).expect(130, "Interrupted.", "untouched")
             assert stopped.stdout == ""
+            for checkpoint in here.rglob("*.checkpoint"):  # what --resume goes on from
+                assert "--resume" in stopped.stderr
+                assert CalibrationTable.load(checkpoint).image_count > 0
+                checkpoint.unlink()
 
 
 STAGE_ANNOUNCER = """

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from linglos_deploy.calibration import container
 from linglos_deploy.calibration.table import CalibrationTable, differences, load_table
-from linglos_deploy.errors import CalibrationError, OutputError
+from linglos_deploy.errors import CalibrationError
+from linglos_deploy.files import output_errors
 
 _FASTEST = 0
 
@@ -22,17 +23,13 @@ def write_checkpoint(table: CalibrationTable, path: Path) -> None:
         OutputError: The place cannot be written.
     """
     partial = path.with_name(f".{path.name}.partial")
-    try:
+    with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(container.encode(table, level=_FASTEST))
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(
-            f"The checkpoint '{path}' cannot be written.",
-            found=error.strerror or str(error),
-            next_step="free some space or choose another place with --output",
-        ) from error
+        try:
+            partial.write_bytes(container.encode(table, level=_FASTEST))
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def remove_checkpoint(path: Path) -> None:
