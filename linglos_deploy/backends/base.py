@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -220,7 +220,3 @@ class Probeable(Protocol):
     def probe(self) -> Probe:
         """Look at this machine."""
         ...
-
-
-Backend = Runtime | Compiler
-Shape = Sequence[int]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,12 +38,3 @@ def read_preprocessing(path: Path) -> PreprocessSpec:
             next_step="export the model with linglos-deploy",
         )
     return from_json(PreprocessSpec, text, source=f"linglos.preprocessing of {path}")
-
-
-def read_labels(path: Path) -> tuple[str, ...]:
-    """Return the class names that a graph carries; empty if it has none.
-
-    Raises:
-        ArtifactError: The file is no usable ONNX model.
-    """
-    return tuple(str(name) for name in json.loads(read_metadata(path).get("labels", "[]")))
