@@ -166,6 +166,14 @@ Profiles = Annotated[
     list[str] | None,
     typer.Option("--profile", metavar="MIN,BEST,MAX", help="Batch sizes an engine serves (repeatable) [1,1,8]."),
 ]
+SizeProfile = Annotated[
+    str | None,
+    typer.Option(
+        "--size-profile",
+        metavar="MIN,BEST,MAX",
+        help="Sizes an engine of a --dynamic graph serves: 160,224,512, or 160x192,… [half to twice the model's].",
+    ),
+]
 Workspace = Annotated[
     str | None, typer.Option("--workspace", metavar="GIB", help="Scratch memory of an engine: 4, 512M, 2G.")
 ]
@@ -192,12 +200,14 @@ NoCache = Annotated[bool, typer.Option("--no-cache", help="Build engines anew, e
 
 
 def _engine_options(
-    profile: list[str] | None, settings: BuildSpec, *, target: str | None, no_cache: bool
+    profile: list[str] | None, size_profile: str | None, settings: BuildSpec, *, target: str | None, no_cache: bool
 ) -> EngineOptions:
+    from linglos_deploy.backends.trt.sizes import parse_size_profile
     from linglos_deploy.engines import EngineOptions, parse_batch_profile
 
     return EngineOptions(
         batch_profiles=tuple(parse_batch_profile(text) for text in profile or ["1,1,8"]),
+        size_profile=None if size_profile is None else parse_size_profile(size_profile),
         settings=settings,
         target=target,
         cache=not no_cache,
@@ -320,6 +330,7 @@ def export(
         EngineChoice, typer.Option("--engine", help="What to compile; auto takes all that this machine can.")
     ] = EngineChoice.AUTO,
     profile: Profiles = None,
+    size_profile: SizeProfile = None,
     workspace: Workspace = None,
     optimization_level: OptimizationLevel = None,
     sm: Capabilities = None,
@@ -345,6 +356,7 @@ def export(
       linglos-deploy export --variant s --int8
       linglos-deploy export --checkpoint best.safetensors --data calib/ --eval val/ --int8
       linglos-deploy export --model mypackage.models:backbone --imgsz 512 --dynamic --half
+      linglos-deploy export --variant s --dynamic --size-profile 160x160,224x224,512x512
     """
     from linglos_deploy.models.loading import ModelSource
     from linglos_deploy.pipeline import ExportRequest, export_bundle
@@ -382,7 +394,11 @@ def export(
         scheme=QuantScheme(method=method, exclude=tuple(nodes_to_exclude or ())),
         engine=engine,
         engine_options=_engine_options(
-            profile, _build_spec(workspace, optimization_level, sm), target=target, no_cache=no_cache
+            profile,
+            size_profile,
+            _build_spec(workspace, optimization_level, sm),
+            target=target,
+            no_cache=no_cache,
         ),
         measure_latency=latency,
         threads=threads,
@@ -643,6 +659,7 @@ def build(
         EngineChoice, typer.Option("--engine", help="What to compile; auto takes all that this machine can.")
     ] = EngineChoice.AUTO,
     profile: Profiles = None,
+    size_profile: SizeProfile = None,
     workspace: Workspace = None,
     optimization_level: OptimizationLevel = None,
     sm: Capabilities = None,
@@ -677,6 +694,7 @@ def build(
     Examples:
       linglos-deploy build build/linglo_s/model.int8.onnx --engine tensorrt-rtx
       linglos-deploy build model.onnx --profile 1,1,1 --profile 1,8,32 --sm 86,89,120 -o engines/
+      linglos-deploy build dynamic.onnx --profile 1,1,8 --size-profile 160x160,224x224,512x512
     """
     from linglos_deploy.screens import show_engines
     from linglos_deploy.stages import build_engines
@@ -694,7 +712,7 @@ def build(
     outcomes = build_engines(
         model,
         engine,
-        _engine_options(profile, settings, target=target, no_cache=no_cache),
+        _engine_options(profile, size_profile, settings, target=target, no_cache=no_cache),
         folder=output or model.parent,
         progress=Terminal(quiet=quiet),
     )

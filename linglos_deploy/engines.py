@@ -11,6 +11,7 @@ from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact
 from linglos_deploy.backends import registry
 from linglos_deploy.backends.base import BuildSpec, Compiler, Probe, ShapeRange
 from linglos_deploy.backends.trt.profiles import Range, make_profile
+from linglos_deploy.backends.trt.sizes import Size, SizeProfile, around, check_fit, check_order
 from linglos_deploy.backends.trt.targets import apply_preset, find_preset
 from linglos_deploy.choices import EngineChoice
 from linglos_deploy.errors import BuildError, LinglosError, MissingDependencyError, UsageError
@@ -21,7 +22,7 @@ from linglos_deploy.signature import ModelSignature
 
 DEFAULT_SIZE = (224, 224)
 DEFAULT_DIVISOR = 32
-"""What a graph that does not say is taken for."""
+"""What a graph that does not say is taken for, unless the user says which sizes it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class EngineOptions:
     """
 
     batch_profiles: tuple[Range, ...] = ((1, 1, 8),)
-    size_profile: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None = None
+    size_profile: SizeProfile | None = None
     settings: BuildSpec = field(default_factory=lambda: BuildSpec(profiles=()))
     target: str | None = None
     cache: bool = True
@@ -46,9 +47,11 @@ class EngineOptions:
     def __post_init__(self) -> None:
         if self.target is not None:
             find_preset(self.target)
+        if self.size_profile is not None:
+            check_order(self.size_profile)
 
     def spec(
-        self, signature: ModelSignature, *, backend: str, nominal_size: tuple[int, int], divisor: int
+        self, signature: ModelSignature, *, backend: str, nominal_size: Size, divisor: int | None = None
     ) -> BuildSpec:
         """Return the build specification for one graph on one backend.
 
@@ -56,7 +59,7 @@ class EngineOptions:
             signature: Of the graph.
             backend: What compiles it.
             nominal_size: Height and width that the model was made for.
-            divisor: Heights and widths are multiples of this.
+            divisor: Heights and widths are multiples of this; ``None`` if the graph does not say.
 
         Raises:
             UsageError: A profile does not fit the graph, or the backend does not support the target.
@@ -65,12 +68,14 @@ class EngineOptions:
         return spec if self.target is None else apply_preset(find_preset(self.target), spec, backend=backend)
 
     def _profiles(
-        self, signature: ModelSignature, nominal_size: tuple[int, int], divisor: int
+        self, signature: ModelSignature, nominal_size: Size, divisor: int | None
     ) -> tuple[Mapping[str, ShapeRange], ...]:
         dynamic = {dim for tensor in signature.inputs for dim in tensor.shape if isinstance(dim, str)}
+        if self.size_profile is not None:
+            check_fit(self.size_profile, dynamic={"height", "width"} <= dynamic, divisor=divisor or 1)
         if not dynamic:
             return ()
-        smallest, best, largest = self.size_profile or _around(nominal_size, divisor)
+        smallest, best, largest = self.size_profile or around(nominal_size, divisor or DEFAULT_DIVISOR)
         sizes: dict[str, Range] = {
             "height": (smallest[0], best[0], largest[0]),
             "width": (smallest[1], best[1], largest[1]),
@@ -157,7 +162,7 @@ def compile_graph(
     """
     metadata = read_metadata(model.path)
     nominal = read_preprocessing(model.path).input_size if "preprocessing" in metadata else DEFAULT_SIZE
-    divisor = int(metadata.get("size_divisor", DEFAULT_DIVISOR))
+    divisor = int(metadata["size_divisor"]) if "size_divisor" in metadata else None
     engines, outcomes = [], []
     for name, compiler in compilers.items():
         spec = engine_options.spec(model.signature, backend=name, nominal_size=nominal, divisor=divisor)
@@ -218,9 +223,3 @@ def _rename(engine: EngineArtifact, stem: str) -> EngineArtifact:
     for file in engine.path.parent.glob(f"{engine.path.stem}.*"):
         file.rename(file.with_name(stem + file.suffix))
     return replace(engine, path=engine.path.with_name(f"{stem}.engine"))
-
-
-def _around(nominal: tuple[int, int], divisor: int) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    height, width = nominal
-    half = tuple(max(divisor, side // 2 // divisor * divisor) for side in nominal)
-    return (half[0], half[1]), nominal, (2 * height, 2 * width)

@@ -18,6 +18,7 @@ from linglos_deploy.backends.base import Runtime
 from linglos_deploy.backends.batching import AnyBatch
 from linglos_deploy.backends.onnxruntime import EXACT_SESSION_OPTIONS, OnnxRuntime
 from linglos_deploy.backends.pytorch import PyTorch
+from linglos_deploy.backends.trt.sizes import check_covers, check_fit
 from linglos_deploy.bundle import GOLDEN, SCHEMA, EngineEntry, Golden, GraphEntry, InputKind, Manifest, seal_bundle
 from linglos_deploy.calibration.calibrate import calibrate
 from linglos_deploy.calibration.data import ImageDataset, open_dataset, synthetic_dataset
@@ -113,6 +114,7 @@ def export_bundle(request: ExportRequest, *, progress: Progress = SILENT) -> Exp
     """
     compilers, passed_over = choose_compilers(request.engine, request.engine_options)
     model = load_model(request.source, progress=progress)
+    check_sizes(request, model)
     out = request.folder / (request.name or model.name)
     check_free(out, replace=request.replace)
     images = open_images(request, model, progress)
@@ -150,6 +152,18 @@ def export_bundle(request: ExportRequest, *, progress: Progress = SILENT) -> Exp
         write_reports(report, folder / "reports")
         seal_bundle(folder, make_manifest(work, report, graphs, engines, golden))
     return report
+
+
+def check_sizes(request: ExportRequest, model: TorchModel) -> None:
+    """Check the sizes that engines shall serve before any work is spent.
+
+    Raises:
+        UsageError: The graph will not take them, or the bundle's own size is not among them.
+    """
+    profile = request.engine_options.size_profile
+    if profile is not None:
+        check_fit(profile, dynamic=request.graph.dynamic, divisor=model.size_divisor)
+        check_covers(profile, model.preprocess.input_size)
 
 
 @dataclass(frozen=True, slots=True)

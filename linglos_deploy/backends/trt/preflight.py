@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from linglos_deploy.backends.base import HardwareCompatibility, ShapeRange
+from linglos_deploy.backends.base import HardwareCompatibility
 from linglos_deploy.backends.trt.flavour import FLAVOURS, Flavour, installed_version, version_tuple
+from linglos_deploy.backends.trt.profiles import Range
 from linglos_deploy.backends.trt.sidecar import EngineRecord, read_record
+from linglos_deploy.backends.trt.sizes import SizeProfile, format_size_profile
 from linglos_deploy.errors import ArtifactError
 from linglos_deploy.files import sha256_file
 from linglos_deploy.reports.doctor import Condition, EngineCheck, Gpu, Machine
@@ -87,18 +90,25 @@ def require_loadable(plan: Path, host: Host) -> EngineRecord:
 
 
 def rebuild_command(record: EngineRecord, host: Host, *, plan: Path) -> str:
-    """Return the command that builds the same engine for this machine."""
+    """Return the command that builds the same engine for this machine.
+
+    What ``--target`` filled in is spelled out. Profiles of different heights and widths, which only Python can ask for,
+    become one range that holds them all.
+    """
     spec = record.spec
     graph = plan.with_name(record.onnx_name)
     words = ["linglos-deploy", "build", str(graph), "--engine", host.backend or record.backend]
-    for profile in spec.profiles:
-        words += ["--profile", _profile_text(next(iter(profile.values())))]
+    for batches in dict.fromkeys(_ranges(record, "batch")):
+        words += ["--profile", ",".join(map(str, batches))]
+    heights, widths = _ranges(record, "height"), _ranges(record, "width")
+    if heights and widths:
+        words += ["--size-profile", format_size_profile(_enclosing(heights, widths))]
     if spec.compute_capabilities:
         here = {host.gpu.compute_capability} if host.gpu else set()
         wanted = sorted(here | set(spec.compute_capabilities), key=version_tuple)
         words += ["--sm", ",".join(text.replace(".", "") for text in wanted)]
     if spec.workspace_bytes:
-        words += ["--workspace", f"{max(spec.workspace_bytes >> 20, 1)}M"]
+        words += ["--workspace", _memory_text(spec.workspace_bytes)]
     if spec.optimization_level is not None:
         words += ["--optimization-level", str(spec.optimization_level)]
     if spec.hardware_compatibility is not HardwareCompatibility.NONE:
@@ -121,8 +131,29 @@ def _build_command(backend: str | None) -> str:
     return f"linglos-deploy build MODEL.onnx --engine {backend or 'auto'}"
 
 
-def _profile_text(shape: ShapeRange) -> str:
-    return f"{shape.min[0]},{shape.opt[0]},{shape.max[0]}"
+def _ranges(record: EngineRecord, dim: str) -> list[Range]:
+    """Return the range of a dynamic dimension in each profile; nothing if it is fixed in the graph."""
+    found = []
+    for tensor in record.signature.inputs:
+        axis = tensor.shape.index(dim) if dim in tensor.shape else -1
+        shapes = [profile[tensor.name] for profile in record.spec.profiles if tensor.name in profile]
+        found += [(shape.min[axis], shape.opt[axis], shape.max[axis]) for shape in shapes if 0 <= axis < len(shape.min)]
+    return found
+
+
+def _enclosing(heights: Sequence[Range], widths: Sequence[Range]) -> SizeProfile:
+    """Return the sizes from the smallest to the largest of all profiles; the first one says which is best."""
+    smallest = min(low for low, _, _ in heights), min(low for low, _, _ in widths)
+    largest = max(high for _, _, high in heights), max(high for _, _, high in widths)
+    return smallest, (heights[0][1], widths[0][1]), largest
+
+
+def _memory_text(size: int) -> str:
+    """Write a number of bytes without loss, as ``--workspace`` reads it."""
+    for unit, shift in (("G", 30), ("M", 20)):
+        if size % (1 << shift) == 0:
+            return f"{size >> shift}{unit}"
+    return f"{size / 1024:.10f}".rstrip("0").rstrip(".") + "K"
 
 
 def _backend(record: EngineRecord, host: Host) -> Condition:

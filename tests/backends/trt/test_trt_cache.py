@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from linglos_deploy.artifacts import OnnxArtifact, Step
-from linglos_deploy.backends.base import BuildSpec
+from linglos_deploy.backends.base import BuildSpec, ShapeRange
 from linglos_deploy.backends.tensorrt_rtx import tensorrt_rtx
 from linglos_deploy.backends.trt.cache import EngineCache, cache_key, locked, read_blob, user_cache_dir, write_blob
 from linglos_deploy.backends.trt.sidecar import read_record
@@ -25,12 +25,13 @@ def test_everything_that_decides_a_plan_is_in_its_key(spec: BuildSpec):
     changes = [
         {"graph": "b" * 64},
         {"spec": replace(spec, tf32=True)},
+        {"spec": replace(spec, profiles=({"image": ShapeRange((1, 4), (2, 4), (8, 4))},))},
         {"backend": "tensorrt-rtx"},
         {"version": "10.4"},
         {"machine": {"gpu": "A100"}},
     ]
     keys = {cache_key(**{**base, **change}) for change in changes}  # type: ignore[arg-type]
-    assert len(keys | {cache_key(**base)}) == 6  # type: ignore[arg-type]
+    assert len(keys | {cache_key(**base)}) == 7  # type: ignore[arg-type]
     assert cache_key(**base) == cache_key(**base)  # type: ignore[arg-type]
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from linglos_deploy.artifacts import OnnxArtifact
-from linglos_deploy.backends.base import BuildSpec, HardwareCompatibility
+from linglos_deploy.backends.base import BuildSpec, HardwareCompatibility, ShapeRange
 from linglos_deploy.backends.trt.preflight import Host, check_engine, rebuild_command, require_loadable
 from linglos_deploy.backends.trt.sidecar import (
     SCHEMA,
@@ -23,8 +25,10 @@ from linglos_deploy.backends.trt.sidecar import (
 )
 from linglos_deploy.errors import ArtifactError
 from linglos_deploy.files import sha256_bytes
+from linglos_deploy.options import parse_bytes
 from linglos_deploy.reports.codec import write_json
 from linglos_deploy.reports.doctor import EngineCheck, Gpu, Machine
+from linglos_deploy.signature import ModelSignature, TensorSpec
 
 PLAN = b"ftrt" + bytes(range(200))
 ADA = Gpu(0, "NVIDIA L4", "8.9", 24 << 30)
@@ -192,9 +196,64 @@ def test_the_rebuild_command_repeats_every_choice_and_adds_the_gpu_at_hand(write
     options = dict(pairwise(words))
     assert options["--sm"] == "86,89,120"
     assert options["--profile"] == "1,2,4"
-    assert options["--workspace"] == "1024M"
+    assert options["--workspace"] == "1G"
     assert options["--output"] == "dir with space"
     assert {"--tf32", "--optimization-level", "--workspace", "--hardware-compatibility"} <= set(words)
+
+
+SIZES = "32x64,64x96,128x160"
+
+
+@pytest.mark.parametrize(
+    ("shape", "ranges", "expected"),
+    [
+        (("batch", 3, "height", "width"), [(1, 3, 32, 64), (2, 3, 64, 96), (8, 3, 128, 160)], ["1,2,8", SIZES]),
+        (("batch", "height", "width", 3), [(1, 32, 64, 3), (2, 64, 96, 3), (8, 128, 160, 3)], ["1,2,8", SIZES]),
+        ((4, 3, "height", "width"), [(4, 3, 32, 64), (4, 3, 64, 96), (4, 3, 128, 160)], [None, SIZES]),
+        (("batch", 3, 64, 64), [(1, 3, 64, 64), (2, 3, 64, 64), (8, 3, 64, 64)], ["1,2,8", None]),
+    ],
+    ids=["planes", "pixels", "fixed batch", "fixed size"],
+)
+def test_the_rebuild_command_has_the_ranges_of_the_dimensions_that_are_open(
+    write: Write, shape: tuple[int | str, ...], ranges: list[tuple[int, ...]], expected: list[str | None]
+):
+    signature = ModelSignature((TensorSpec("image", "float32", shape),), ())
+    record = read_record(write(signature=signature, spec=BuildSpec(profiles=({"image": ShapeRange(*ranges)},))))
+    options = dict(pairwise(shlex.split(rebuild_command(record, HOST, plan=Path("m.engine")))))
+    assert [options.get("--profile"), options.get("--size-profile")] == expected
+
+
+def test_profiles_of_different_sizes_are_rebuilt_as_one_range_that_holds_them_all(write: Write):
+    signature = ModelSignature((TensorSpec("image", "float32", (1, 3, "height", "width")),), ())
+    sizes = [((32, 64), (64, 64), (96, 96)), ((64, 32), (96, 48), (128, 64))]
+    profiles = tuple({"image": ShapeRange(*((1, 3, *size) for size in profile))} for profile in sizes)
+    record = read_record(write(signature=signature, spec=BuildSpec(profiles=profiles)))
+    words = shlex.split(rebuild_command(record, HOST, plan=Path("m.engine")))
+    assert words[words.index("--size-profile") + 1] == "32x32,64x64,128x96"
+    assert "--profile" not in words
+
+
+@given(st.integers(1, 1 << 44))
+def test_the_rebuild_command_writes_memory_sizes_without_loss(size: int):
+    record = EngineRecord(
+        schema=SCHEMA,
+        backend="tensorrt",
+        version="10.16.1.11",
+        digest="",
+        bytes=0,
+        onnx_digest="",
+        onnx_name="model.onnx",
+        target=Target(),
+        spec=BuildSpec(profiles=(), workspace_bytes=size),
+        flags=(),
+        strongly_typed=True,
+        host_code=False,
+        precision=UNKNOWN,
+        signature=ModelSignature((), ()),
+        lineage=(),
+    )
+    words = shlex.split(rebuild_command(record, HOST, plan=Path("m.engine")))
+    assert parse_bytes(words[words.index("--workspace") + 1], option="--workspace") == size
 
 
 def test_the_engine_of_a_bundle_is_rebuilt_beside_the_bundle_not_into_it(write: Write):
