@@ -90,6 +90,23 @@ class Runtime(Protocol):
 
 
 @runtime_checkable
+class SharedRuntime(Runtime, Protocol):
+    """A runtime whose runners may be used by several threads at once."""
+
+    @property
+    def cores(self) -> int:
+        """Threads that it uses for one run."""
+        ...
+
+    def shared_by(self, users: int) -> Runtime:
+        """Return this runtime with its threads dealt out to so many concurrent users of one runner.
+
+        What a run returns then stays valid until the same thread runs again.
+        """
+        ...
+
+
+@runtime_checkable
 class Noted(Protocol):
     """A runner that has something to say about its answers."""
 

@@ -78,6 +78,13 @@ def this_cpu() -> CpuFeatures:
     return parse_cpuinfo(text, architecture=platform.machine(), cores=_usable_cores())
 
 
+def physical_cores() -> int:
+    """Return the physical cores that this process may use, 1 if unknown."""
+    import psutil
+
+    return max(1, min(psutil.cpu_count(logical=False) or 1, _usable_cores()))
+
+
 def parse_cpuinfo(text: str, *, architecture: str, cores: int = 0) -> CpuFeatures:
     """Read ``/proc/cpuinfo`` as the x86 and the Arm kernels write it."""
     fields: dict[str, str] = {}

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from linglos_deploy.artifacts import Artifact, OnnxArtifact
 from linglos_deploy.backends.base import CPU, Device, Probe, Runner
-from linglos_deploy.backends.cpu import Int8Mode, this_cpu
+from linglos_deploy.backends.cpu import Int8Mode, physical_cores, this_cpu
 from linglos_deploy.backends.operators import mean_times, read_onnxruntime_trace
 from linglos_deploy.errors import ArtifactError, MissingDependencyError, RunError, UsageError
 from linglos_deploy.reports.profile import OperatorTime
@@ -64,6 +66,20 @@ class OnnxRuntime:
         self.int8 = Int8Mode(int8)
         self.reuse_outputs = reuse_outputs
         self.optimize = optimize
+
+    @property
+    def cores(self) -> int:
+        """Threads of one run; see :class:`~linglos_deploy.backends.base.SharedRuntime`."""
+        return self.threads or physical_cores()
+
+    def shared_by(self, users: int) -> OnnxRuntime:
+        """Deal the threads out to concurrent users; see :class:`~linglos_deploy.backends.base.SharedRuntime`."""
+        return OnnxRuntime(
+            threads=max(1, self.cores // users),
+            int8=self.int8,
+            reuse_outputs=self.reuse_outputs,
+            optimize=self.optimize,
+        )
 
     @contextmanager
     def open(self, artifact: Artifact, *, device: Device = CPU) -> Iterator[Runner]:
@@ -163,13 +179,13 @@ class OnnxRuntime:
 
 
 class _SessionRunner:
-    """An open session; its outputs come in fresh memory, or in buffers kept per set of input shapes."""
+    """An open session; its outputs come in fresh memory, or in buffers kept per thread and set of input shapes."""
 
     def __init__(self, session: Any, artifact: OnnxArtifact, *, reuse_outputs: bool) -> None:
         self._session = session
         self._path = artifact.path
         self._signature = artifact.signature
-        self._buffers: OrderedDict[tuple[tuple[int, ...], ...], dict[str, np.ndarray]] = OrderedDict()
+        self._kept = threading.local()
         self._reuse_outputs = reuse_outputs
 
     @property
@@ -181,42 +197,66 @@ class _SessionRunner:
         """Run one batch; see :class:`~linglos_deploy.backends.base.Runner`."""
         import numpy as np
 
-        if self._session is None:
+        session = self._session
+        if session is None:
             raise RunError(f"'{self._path}' was closed.", next_step="run it inside the 'with' block that opened it")
         self._signature.check_inputs(batch)
         feeds = {name: np.ascontiguousarray(batch[name]) for name in self._signature.input_names}
         with _vendor_errors(f"ONNX Runtime failed while running '{self._path}'.", RunError):
-            return self._run_into_buffers(feeds) if self._reuse_outputs else self._run_fresh(feeds)
+            return self._run_into_buffers(session, feeds) if self._reuse_outputs else self._run_fresh(session, feeds)
 
     def close(self) -> None:
         """Free the session and the buffers."""
         self._session = None
-        self._buffers.clear()
+        self._kept = threading.local()
 
-    def _run_fresh(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _run_fresh(self, session: Any, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         names = self._signature.output_names
-        return dict(zip(names, self._session.run(list(names), feeds), strict=True))
+        return dict(zip(names, session.run(list(names), feeds), strict=True))
 
-    def _run_into_buffers(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _run_into_buffers(self, session: Any, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        kept = self._kept_sets()
         key = tuple(array.shape for array in feeds.values())
-        buffers = self._buffers.get(key)
-        if buffers is None:
-            buffers = _allocate(self._signature, feeds)
-            if buffers is None:  # the first outputs of these shapes become the buffers of the next runs
-                return dict(self._remember(key, self._run_fresh(feeds)))
-            self._remember(key, buffers)
-        self._buffers.move_to_end(key)
-        binding = self._session.io_binding()
-        _bind(binding.bind_input, feeds)
-        _bind(binding.bind_output, buffers)
-        self._session.run_with_iobinding(binding)
-        return dict(buffers)
+        if key not in kept:
+            outputs = _allocate(self._signature, feeds)
+            if outputs is None:  # the first outputs of these shapes become the buffers of the next runs
+                outputs = self._run_fresh(session, feeds)
+                _remember(kept, key, _bound(session, outputs))
+                return dict(outputs)
+            _remember(kept, key, _bound(session, outputs))
+        kept.move_to_end(key)
+        buffers = kept[key]
+        _bind(buffers.binding.bind_input, feeds)
+        session.run_with_iobinding(buffers.binding)
+        return dict(buffers.outputs)
 
-    def _remember(self, key: tuple[tuple[int, ...], ...], outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        while len(self._buffers) >= _KEPT_BUFFER_SETS:
-            self._buffers.popitem(last=False)
-        self._buffers[key] = outputs
-        return outputs
+    def _kept_sets(self) -> OrderedDict[tuple[tuple[int, ...], ...], _Buffers]:
+        if not hasattr(self._kept, "sets"):
+            self._kept.sets = OrderedDict()
+        sets: OrderedDict[tuple[tuple[int, ...], ...], _Buffers] = self._kept.sets
+        return sets
+
+
+@dataclass(frozen=True, slots=True)
+class _Buffers:
+    """Memory for the outputs of one set of input shapes, and what tells ONNX Runtime to write there."""
+
+    binding: Any
+    outputs: dict[str, np.ndarray]
+
+
+def _bound(session: Any, outputs: dict[str, np.ndarray]) -> _Buffers:
+    binding = session.io_binding()
+    _bind(binding.bind_output, outputs)
+    return _Buffers(binding, outputs)
+
+
+def _remember(
+    kept: OrderedDict[tuple[tuple[int, ...], ...], _Buffers], key: tuple[tuple[int, ...], ...], buffers: _Buffers
+) -> None:
+    while len(kept) >= _KEPT_BUFFER_SETS:
+        kept.popitem(last=False)
+    kept[key] = buffers
 
 
 def _bind(bind: Callable[..., None], arrays: dict[str, np.ndarray]) -> None:

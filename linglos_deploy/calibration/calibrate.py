@@ -1,12 +1,10 @@
 """From a graph and images to a calibration table: in one pass, in constant memory, and it can be taken up again.
 
-images -> batches that fit the memory budget -> activations -> statistics -> table
+images -> batches, spread over cores within the memory budget -> activations -> statistics -> table
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,17 +13,15 @@ from linglos_deploy.backends.base import Runtime
 from linglos_deploy.calibration.checkpoint import remove_checkpoint, take_up, write_checkpoint
 from linglos_deploy.calibration.collect import Collector, open_collector
 from linglos_deploy.calibration.coverage import Coverage
-from linglos_deploy.calibration.data import ImageDataset, Samples, warn_of_skipped
+from linglos_deploy.calibration.data import ImageDataset, warn_of_skipped
 from linglos_deploy.calibration.prefetch import ahead
 from linglos_deploy.calibration.sampling import EVERYTHING, Sampling
 from linglos_deploy.calibration.sources import Skipped
 from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.errors import DataError, UsageError
 from linglos_deploy.progress import SILENT, Progress
-from linglos_deploy.signature import Dim
 
 MEBIBYTE = 1 << 20
-LARGEST_BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +32,8 @@ class CalibrationConfig:
         tensors: What to observe; the data inputs of all convolutions and linear layers if ``None``.
         per_channel: Whether to keep ranges and moments per channel, too.
         sampling: Which elements histograms and moments cover.
-        memory_budget: Bytes that the activations of one batch may take.
-        batch_size: Images per batch, instead of what the budget allows.
+        memory_budget: Bytes that the activations of all runs at the same time may take.
+        batch_size: Images of one run, instead of what the budget allows.
     """
 
     tensors: tuple[str, ...] | None = None
@@ -87,6 +83,8 @@ def calibrate(
     with open_collector(
         model,
         runtime=runtime,
+        memory_budget=config.memory_budget,
+        images_per_run=config.batch_size,
         tensors=config.tensors,
         per_channel=config.per_channel,
         sampling=config.sampling,
@@ -96,7 +94,7 @@ def calibrate(
         collector.start_from(start)
         done = start.position or 0
         with (
-            _samples(collector, dataset, config, start=done) as stream,
+            ahead(dataset.samples(collector.schedule.batch, signature=collector.signature, start=done)) as stream,
             progress.stage("Calibrating", len(dataset)) as advance,
         ):
             advance(done)
@@ -112,32 +110,6 @@ def calibrate(
     if checkpoint is not None:
         remove_checkpoint(checkpoint)
     return table
-
-
-def batch_size_for(budget: int, *, bytes_per_image: int, fixed: Dim) -> int:
-    """Return how many images a batch holds.
-
-    Args:
-        budget: Bytes that activations may take.
-        bytes_per_image: Bytes of one image's activations.
-        fixed: Batch size of the graph, or the name of a free one.
-    """
-    if isinstance(fixed, int):
-        return fixed
-    return max(1, min(LARGEST_BATCH, budget // max(1, bytes_per_image)))
-
-
-@contextmanager
-def _samples(
-    collector: Collector, dataset: ImageDataset, config: CalibrationConfig, *, start: int
-) -> Iterator[Iterator[Samples]]:
-    size = config.batch_size or batch_size_for(
-        config.memory_budget,
-        bytes_per_image=collector.bytes_per_image,
-        fixed=collector.signature.inputs[0].shape[0],
-    )
-    with ahead(dataset.samples(size, signature=collector.signature, start=start)) as stream:
-        yield stream
 
 
 def _table(collector: Collector, dataset: ImageDataset, *, position: int | None = None) -> CalibrationTable:

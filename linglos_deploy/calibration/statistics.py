@@ -1,8 +1,8 @@
 """What is kept of the values of one tensor: a commutative monoid, so that order and sharding of the data cannot matter.
 
-Every part is exact. Minimum, maximum and counts are so by nature. The histogram has fixed bins (:mod:`.bins`). The two
-moments are sums over images: the values of one image are always added in the same order in float64, and the sums of the
-images are added as integers (:mod:`.exact`).
+Every part merges exactly. Minimum, maximum and counts do so by nature. The histogram has fixed bins (:mod:`.bins`). The
+two moments are sums over images: the values of one image are always added in the same order, rounding as
+:func:`.observers.row_sums` says, and the sums of the images are added as integers (:mod:`.exact`).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class ChannelStatistics:
         minimum: float32 of shape (C,); ``inf`` where a channel had no finite value.
         maximum: float32 of shape (C,); ``-inf`` where a channel had no finite value.
         count: Finite values of each channel, int64 of shape (C,).
-        sums: Exact sum of each channel in units of ``2**-149``.
-        squares: Exact sum of squares of each channel in units of ``2**-298``.
+        sums: Sum of each channel in units of ``2**-149``.
+        squares: Sum of squares of each channel in units of ``2**-298``.
     """
 
     minimum: NDArray[np.float32]
@@ -92,7 +92,7 @@ class TensorStatistics:
         non_finite: Infinities and NaNs among them. They take no part in ``minimum``, ``maximum`` and the moments.
         minimum: Smallest finite value, a float32; ``inf`` if there was none.
         maximum: Largest finite value, a float32; ``-inf`` if there was none.
-        total: Exact sum of the finite values that were sampled, in units of ``2**-149``.
+        total: Sum of the finite values that were sampled, in units of ``2**-149``.
         squares: Sum of their squares, in units of ``2**-298``.
         bins: Occupied bins of the histogram, uint16, rising; see :mod:`linglos_deploy.calibration.bins`.
         counts: Sampled values in each of them, int64, above 0.

@@ -16,6 +16,8 @@ from linglos_deploy.signature import Dim
 Shape = tuple[Dim | None, ...]
 """One entry per axis: a size, the name of a dynamic one, or ``None`` where inference found nothing."""
 
+_SHAPE_BYTES = 1024
+
 
 def producers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
     """Return the node that makes each tensor, by tensor name."""
@@ -54,7 +56,7 @@ def attribute(node: onnx.NodeProto, name: str) -> onnx.AttributeProto | None:
 
 def value_shapes(model: onnx.ModelProto) -> dict[str, Shape]:
     """Return the shape of every tensor that the file, or shape inference, knows one for."""
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    inferred = _inferred(model, data_prop=True)
     shapes: dict[str, Shape] = {tensor.name: tuple(tensor.dims) for tensor in inferred.initializer}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
         if value.type.tensor_type.HasField("shape"):
@@ -72,11 +74,21 @@ def shape_of(value: onnx.ValueInfoProto) -> Shape:
 
 def value_types(model: onnx.ModelProto) -> dict[str, int]:
     """Return the element type (``onnx.TensorProto.FLOAT`` ...) of every tensor."""
-    inferred = onnx.shape_inference.infer_shapes(model).graph
+    inferred = _inferred(model)
     types = {tensor.name: int(tensor.data_type) for tensor in inferred.initializer}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
         types[value.name] = int(value.type.tensor_type.elem_type)
     return types
+
+
+def _inferred(model: onnx.ModelProto, *, data_prop: bool = False) -> onnx.GraphProto:
+    """Run shape inference on a copy without the weights' values, which it would only copy twice."""
+    light = onnx.ModelProto()
+    light.CopyFrom(model)
+    for tensor in light.graph.initializer:
+        if len(tensor.raw_data) > _SHAPE_BYTES:  # too long for a shape, which inference does read
+            tensor.ClearField("raw_data")
+    return onnx.shape_inference.infer_shapes(light, data_prop=data_prop).graph
 
 
 def topological_order(nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:

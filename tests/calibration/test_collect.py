@@ -15,9 +15,7 @@ import onnx
 import pytest
 
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
-from linglos_deploy.calibration import calibrate as calibrate_module
-from linglos_deploy.calibration.calibrate import CalibrationConfig, batch_size_for, calibrate
-from linglos_deploy.calibration.collect import collect
+from linglos_deploy.calibration.calibrate import CalibrationConfig, calibrate
 from linglos_deploy.calibration.data import open_dataset, synthetic_dataset
 from linglos_deploy.calibration.observers import observe
 from linglos_deploy.calibration.sampling import Sampling
@@ -89,18 +87,13 @@ def test_verification_beforehand_does_not_change_the_table(place, whole):
     assert calibrate(model, open_dataset(folder / "images", SPEC, verify=False), runtime=RUNTIME) == whole
 
 
-def test_runtimes_without_buffers_and_with_threads_give_the_same_table(place, whole):
+@pytest.mark.parametrize("reuse_outputs", [False, True])
+@pytest.mark.parametrize("threads", [2, 3, 8])
+@pytest.mark.parametrize("size", [None, 1, 3])
+def test_workers_and_buffers_do_not_change_the_table(place, whole, threads, reuse_outputs, size):
     _, model, dataset = place
-    assert calibrate(model, dataset, runtime=OnnxRuntime(threads=2)) == whole
-
-
-def test_collecting_batches_gives_the_same_statistics(place, whole):
-    _, model, dataset = place
-    table = collect(model, dataset.batches(4), runtime=RUNTIME, preprocess=SPEC)
-    assert table.tensors == whole.tensors
-    assert table.data_digest == whole.data_digest
-    with pytest.raises(DataError, match="no image"):
-        collect(model, [], runtime=RUNTIME)
+    runtime = OnnxRuntime(threads=threads, reuse_outputs=reuse_outputs)
+    assert calibrate(model, dataset, runtime=runtime, config=CalibrationConfig(batch_size=size)) == whole
 
 
 def test_a_graph_of_fixed_batch_size_is_filled_up(tmp_path, place, whole):
@@ -173,13 +166,6 @@ def test_a_dataset_of_damaged_images_is_an_error(tmp_path, place):
     (tmp_path / "000.png").write_bytes(data[: len(data) // 2])
     with pytest.raises(DataError, match="no image to calibrate with"):
         calibrate(model, open_dataset(tmp_path, SPEC, verify=False), runtime=RUNTIME)
-
-
-def test_batches_follow_the_memory_budget():
-    assert batch_size_for(100, bytes_per_image=30, fixed="batch") == 3
-    assert batch_size_for(10, bytes_per_image=30, fixed="batch") == 1
-    assert batch_size_for(10**9, bytes_per_image=1, fixed="batch") == calibrate_module.LARGEST_BATCH
-    assert batch_size_for(10, bytes_per_image=30, fixed=8) == 8
 
 
 @pytest.mark.parametrize("arguments", [{"memory_budget": 0}, {"batch_size": 0}])

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
-from linglos_deploy.calibration.collect import collect
+from linglos_deploy.calibration.calibrate import calibrate
+from linglos_deploy.calibration.data import open_dataset
 from linglos_deploy.choices import Method
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.export import export_onnx
@@ -38,11 +39,9 @@ def test_int8_costs_at_most_half_a_point_on_digits_whichever_the_method(
         for images in (load_split()[0].images[:128], load_split()[1].images)
     )
     targets = load_split()[1].targets
-    table = collect(
-        graph,
-        [{"image": train[start : start + 32]} for start in range(0, 128, 32)],
-        runtime=OnnxRuntime(threads=1, reuse_outputs=True),
-    )
+    np.save(tmp_path / "train.npy", train)
+    images = open_dataset(tmp_path / "train.npy", source.preprocess)
+    table = calibrate(graph, images, runtime=OnnxRuntime(threads=1, reuse_outputs=True))
 
     def top1(scheme: QuantScheme | None) -> float:
         artifact = graph
