@@ -13,6 +13,7 @@ import json
 import math
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -32,6 +33,7 @@ from benchmarks.decompositions.graphs import (
     with_softmax_attention,
 )
 from benchmarks.decompositions.race import race
+from examples.other_attention.model import FusedAttention
 from linglos_deploy.artifacts import TorchModel, open_onnx
 from linglos_deploy.choices import Precision
 from linglos_deploy.exporters.config import Decomposition, ExportConfig
@@ -72,29 +74,45 @@ def linglo(variant: str, size: int) -> TorchModel:
 
 def attention(variant: str, scratch: Path, rounds: int) -> dict[str, object]:
     """One attention at each stage at 224 x 224: every form against the module as written."""
+    return _stages("attention", KeyOnlyAttention, lambda c, n: (1, c, n, n), variant, scratch, rounds)
+
+
+def foreign(variant: str, scratch: Path, rounds: int) -> dict[str, object]:
+    """The same for attention that somebody else wrote: tokens, a fused key-value projection, no biases."""
+    return _stages("foreign", FusedAttention, lambda c, n: (1, n * n, c), variant, scratch, rounds)
+
+
+def _stages(
+    title: str,
+    kind: Callable[[int, int], torch.nn.Module],
+    shape_of: Callable[[int, int], tuple[int, ...]],
+    variant: str,
+    scratch: Path,
+    rounds: int,
+) -> dict[str, object]:
     rows: dict[str, object] = {}
     ratios = []
     for stage, channels in enumerate(VARIANTS[variant].dims):
         positions = 56 >> stage
-        shape = (1, channels, positions, positions)
-        graphs = {"reference": untouched(_attention(channels, None, shape), shape, scratch / "reference.onnx")}
+        shape = shape_of(channels, positions)
+
+        def graph(form: Decomposition | None, channels: int = channels, shape: tuple[int, ...] = shape) -> Path:
+            torch.manual_seed(0)
+            module = torch.nn.Sequential(normalized(kind(channels, head_count(channels))))
+            if form is not None:
+                rewrite_attention(module, torch.randn(shape), Request(form))
+            return untouched(module.eval(), shape, scratch / f"{form or 'reference'}.onnx")
+
+        graphs = {"reference": graph(None)}
         for form in (Decomposition.AUTO, Decomposition.POOLED, Decomposition.REASSOCIATED):
-            graphs[str(form)] = untouched(_attention(channels, form, shape), shape, scratch / f"{form}.onnx")
+            graphs[str(form)] = graph(form)
         results = race(graphs, runtime="onnxruntime", shape=shape, rounds=rounds, runs=40)
         rows[f"stage {stage}: C {channels}, {positions} x {positions}"] = {k: asdict(v) for k, v in results.items()}
         ratios.append(results["auto"].speedup)
-        print(f"attention, stage {stage}: auto {ratios[-1]:.2f}", flush=True)
+        print(f"{title}, stage {stage}: auto {ratios[-1]:.2f}", flush=True)
     mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-    print(f"attention, geometric mean {mean:.2f}", flush=True)
+    print(f"{title}, geometric mean {mean:.2f}", flush=True)
     return {"stages": rows, "geometric_mean": mean}
-
-
-def _attention(channels: int, form: Decomposition | None, shape: tuple[int, ...]) -> torch.nn.Module:
-    torch.manual_seed(0)
-    module = torch.nn.Sequential(normalized(KeyOnlyAttention(channels, head_count(channels))))
-    if form is not None:
-        rewrite_attention(module, torch.randn(shape), Request(form))
-    return module.eval()
 
 
 def network(variant: str, scratch: Path, rounds: int) -> dict[str, object]:
@@ -209,7 +227,14 @@ def export(variant: str, scratch: Path, rounds: int) -> dict[str, object]:
     return {"seconds": median(stage[1:]), "bare_seconds": median(bare[1:]), "ratio": median(ratios)}
 
 
-PARTS = {"export": export, "attention": attention, "network": network, "scaling": scaling, "sixteen": sixteen}
+PARTS = {
+    "export": export,
+    "attention": attention,
+    "foreign": foreign,
+    "network": network,
+    "scaling": scaling,
+    "sixteen": sixteen,
+}
 
 
 if __name__ == "__main__":

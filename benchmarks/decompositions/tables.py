@@ -13,7 +13,13 @@ from pathlib import Path
 
 def main() -> None:
     results = json.loads(Path(sys.argv[1]).read_text())
-    for name, show in (("attention", attention), ("network", network), ("scaling", scaling), ("sixteen", sixteen)):
+    for name, show in (
+        ("attention", attention),
+        ("foreign", attention),
+        ("network", network),
+        ("scaling", scaling),
+        ("sixteen", sixteen),
+    ):
         if name in results:
             print(f"{show(results[name])}\n")
 
