@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,17 @@ def race(
     graphs: Mapping[str, Path], *, runtime: str, shape: tuple[int, ...], rounds: int, runs: int
 ) -> dict[str, Result]:
     """Run all graphs in turn, ``rounds`` times ``runs``, in alternating order; the first one is the yardstick."""
+    return compare(tuple(graphs), interleave(graphs, runtime=runtime, shape=shape, rounds=rounds, runs=runs))
+
+
+def interleave(
+    graphs: Mapping[str, Path], *, runtime: str, shape: tuple[int, ...], rounds: int, runs: int
+) -> np.ndarray:
+    """Run all graphs in turn, each in one process.
+
+    Returns:
+        float64, rounds x graphs x 3: CPU time and wall time of a run in milliseconds, peak memory in mebibytes.
+    """
     size = ",".join(map(str, shape))
     with ExitStack() as stack:
         workers = [stack.enter_context(_worker(runtime, path, size)) for path in graphs.values()]
@@ -54,7 +65,34 @@ def race(
             order = range(len(workers)) if index % 2 == 0 else reversed(range(len(workers)))
             for place in order:
                 samples[index, place] = _ask(workers[place], runs)
-    return {name: _result(samples, place) for place, name in enumerate(graphs)}
+    return samples
+
+
+def compare(names: Sequence[str], samples: np.ndarray, *, starts: int | None = None) -> dict[str, Result]:
+    """Turn what :func:`interleave` measured into one result per graph; the first one is the yardstick.
+
+    Args:
+        names: What the graphs are called.
+        samples: Rounds x graphs x 3.
+        starts: From how many starts of the processes the rounds come, equally many from each. The intervals then
+            say what another start may bring; ``None``: what another round may bring.
+    """
+    return {name: _result(samples, place, starts) for place, name in enumerate(names)}
+
+
+def speedups(samples: np.ndarray, place: int) -> np.ndarray:
+    """Return the first graph's CPU time over that of the graph at ``place``, round by round."""
+    ratios: np.ndarray = samples[:, 0, 0] / samples[:, place, 0]
+    return ratios
+
+
+def geometric_mean(races: Sequence[np.ndarray], *, starts: int | None = None) -> tuple[float, tuple[float, float]]:
+    """Return the geometric mean of the medians of several races' speedups, and its 95 % bootstrap interval."""
+    generator = np.random.default_rng(0)  # one for all: the races are drawn independently
+    draws = np.mean([np.log(_medians(ratios, generator, starts)) for ratios in races], axis=0)
+    low, high = np.exp(np.percentile(draws, (2.5, 97.5)))
+    mean = np.exp(np.mean([np.log(np.median(ratios)) for ratios in races]))
+    return float(mean), (float(low), float(high))
 
 
 def _worker(runtime: str, path: Path, size: str) -> subprocess.Popen[str]:
@@ -76,10 +114,9 @@ def _ask(worker: subprocess.Popen[str], runs: int) -> list[float]:
     return [float(value) for value in _line(worker).split()]
 
 
-def _result(samples: np.ndarray, place: int) -> Result:
-    ratios = samples[:, 0, 0] / samples[:, place, 0]
-    draws = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
-    low, high = np.percentile(np.median(draws, axis=1), (2.5, 97.5))
+def _result(samples: np.ndarray, place: int, starts: int | None) -> Result:
+    ratios = speedups(samples, place)
+    low, high = np.percentile(_medians(ratios, np.random.default_rng(0), starts), (2.5, 97.5))
     cpu, wall, peak = np.median(samples[:, place], axis=0)
     return Result(
         milliseconds=float(cpu),
@@ -91,3 +128,11 @@ def _result(samples: np.ndarray, place: int) -> Result:
         wall_speedup=float(np.median(samples[:, 0, 1] / samples[:, place, 1])),
         rounds=len(ratios),
     )
+
+
+def _medians(ratios: np.ndarray, generator: np.random.Generator, starts: int | None) -> np.ndarray:
+    """Return the median of each of 2000 bootstrap draws; what one start measured is drawn as a whole."""
+    blocks = ratios.reshape(starts or len(ratios), -1)
+    drawn = blocks[generator.integers(len(blocks), size=(2000, len(blocks)))]
+    medians: np.ndarray = np.median(drawn.reshape(len(drawn), -1), axis=1)
+    return medians

@@ -32,7 +32,7 @@ from benchmarks.decompositions.graphs import (
     untouched,
     with_softmax_attention,
 )
-from benchmarks.decompositions.race import race
+from benchmarks.decompositions.race import compare, geometric_mean, interleave, race, speedups
 from examples.other_attention.model import FusedAttention
 from linglos_deploy.artifacts import TorchModel, open_onnx
 from linglos_deploy.choices import Precision
@@ -47,6 +47,8 @@ from linglos_deploy.models.loading import ModelSource, load_model
 from linglos_deploy.models.variants import VARIANTS, head_count
 
 SIZES = (224, 320, 448, 640, 896)
+STARTS = 8
+"""One attention takes a tenth of a millisecond: its time differs more between processes than within one."""
 SOFTMAX_SIZES = (224, 320, 448)
 """At 640 the softmax attention of the first stage alone would hold 2.6 GB of weights."""
 
@@ -100,19 +102,27 @@ def _stages(
             torch.manual_seed(0)
             module = torch.nn.Sequential(normalized(kind(channels, head_count(channels))))
             if form is not None:
-                rewrite_attention(module, torch.randn(shape), Request(form))
+                (record,) = rewrite_attention(module, torch.randn(shape), Request(form))
+                if record.form is Decomposition.REFERENCE:
+                    raise RuntimeError(f"the attention was not rewritten: {record.reason}")
             return untouched(module.eval(), shape, scratch / f"{form or 'reference'}.onnx")
 
         graphs = {"reference": graph(None)}
         for form in (Decomposition.AUTO, Decomposition.POOLED, Decomposition.REASSOCIATED):
             graphs[str(form)] = graph(form)
-        results = race(graphs, runtime="onnxruntime", shape=shape, rounds=rounds, runs=40)
+        samples = np.concatenate(
+            [
+                interleave(graphs, runtime="onnxruntime", shape=shape, rounds=max(1, rounds // STARTS), runs=40)
+                for _ in range(STARTS)
+            ]
+        )
+        results = compare(tuple(graphs), samples, starts=STARTS)
         rows[f"stage {stage}: C {channels}, {positions} x {positions}"] = {k: asdict(v) for k, v in results.items()}
-        ratios.append(results["auto"].speedup)
-        print(f"{title}, stage {stage}: auto {ratios[-1]:.2f}", flush=True)
-    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-    print(f"{title}, geometric mean {mean:.2f}", flush=True)
-    return {"stages": rows, "geometric_mean": mean}
+        ratios.append(speedups(samples, tuple(graphs).index("auto")))
+        print(f"{title}, stage {stage}: auto {results['auto'].speedup:.2f}", flush=True)
+    mean, interval = geometric_mean(ratios, starts=STARTS)
+    print(f"{title}, geometric mean {mean:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]", flush=True)
+    return {"stages": rows, "geometric_mean": mean, "interval": interval}
 
 
 def network(variant: str, scratch: Path, rounds: int) -> dict[str, object]:

@@ -15,7 +15,7 @@ def main() -> None:
     results = json.loads(Path(sys.argv[1]).read_text())
     for name, show in (
         ("attention", attention),
-        ("foreign", attention),
+        ("foreign", foreign),
         ("network", network),
         ("scaling", scaling),
         ("sixteen", sixteen),
@@ -24,12 +24,17 @@ def main() -> None:
             print(f"{show(results[name])}\n")
 
 
-def attention(part: dict) -> str:
-    lines = ["| one attention, 224 x 224 | auto | pooled | reassociated |", "|---|---|---|---|"]
+def attention(part: dict, title: str = "one attention") -> str:
+    lines = [f"| {title}, 224 x 224 | auto | pooled | reassociated |", "|---|---|---|---|"]
     for stage, row in part["stages"].items():
         cells = [_speedup(row[form]) for form in ("auto", "pooled", "reassociated")]
         lines.append(f"| {stage} | {' | '.join(cells)} |")
-    return "\n".join([*lines, f"| geometric mean | {part['geometric_mean']:.2f} | | |"])
+    low, high = part["interval"]
+    return "\n".join([*lines, f"| geometric mean | {part['geometric_mean']:.2f} [{low:.2f}, {high:.2f}] | | |"])
+
+
+def foreign(part: dict) -> str:
+    return attention(part, "foreign attention")
 
 
 def network(part: dict) -> str:
