@@ -3,6 +3,7 @@ from __future__ import annotations
 import inspect
 import sys
 
+import pytest
 import torch
 
 from examples.other_attention.compare import main
@@ -13,11 +14,19 @@ from linglos_deploy.exporters.decompositions.rewrite import Request, rewrite_att
 
 
 def test_the_example_is_rewritten_and_agrees_with_pytorch(tmp_path, capsys):
-    assert main([str(tmp_path), "--size", "48"]) < 1e-4
-    assert capsys.readouterr().out.count("reassociated") == 4
+    assert main([str(tmp_path), "--size", "48", "--rounds", "1"]) < 1e-4
+    printed = capsys.readouterr().out
+    assert printed.count("reassociated") == 4
+    assert "1 rounds of a small model" in printed
     assert {record.path for record in read_attention(tmp_path / "auto.onnx")} == {
         f"blocks.{index}.attention" for index in range(4)
     }
+
+
+def test_the_example_refuses_to_time_nothing(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([str(tmp_path), "--rounds", "0"])
+    assert "at least 1 was expected" in capsys.readouterr().err
 
 
 def test_few_positions_take_the_pooled_form():
