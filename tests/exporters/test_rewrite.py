@@ -105,9 +105,15 @@ class Speechless(KeyOnlyAttention):
         raise AttributeError("no such tensor")
 
 
+class Empty(KeyOnlyAttention):
+    def saliency_gate(self) -> SaliencyGate:
+        return None  # type: ignore[return-value]
+
+
 @pytest.mark.parametrize(
     ("cls", "reason"),
     [
+        (Empty, "cannot name its tensors: AttributeError"),
         (Speechless, "cannot name its tensors: AttributeError: no such tensor"),
         (Scaled, "do not reproduce it: relative difference 9"),
         (Misshapen, r"'gate' is \(2, 32\) where \(2, 3\)|5 heads|2 heads do not divide 3"),

@@ -165,7 +165,7 @@ def _candidate(path: str, part: nn.Module, sample: Tensor | None, request: Reque
         raise ExportError("it has forward hooks, which a rewrite would lose")
     if isinstance(part, HasSaliencyLayer):
         stated = _ask(part.saliency_layer)
-        layer = read_layer(stated)
+        layer = _ask(lambda: read_layer(stated))
         size = _size(layer.gate.channels, layer.gate.heads, sample, channels_last=stated.attention.channels_last)
 
         def build_layer(form: Decomposition, dtype: torch.dtype) -> nn.Module:
@@ -177,7 +177,7 @@ def _candidate(path: str, part: nn.Module, sample: Tensor | None, request: Reque
     if not isinstance(part, HasSaliencyGate):
         raise AssertionError("only modules with a protocol are looked at")
     named = _ask(part.saliency_gate)
-    gate = read_gate(named)
+    gate = _ask(lambda: read_gate(named))
     channels_last = getattr(named, "channels_last", False)  # any object with the attributes will do
     size = _size(gate.channels, gate.heads, sample, channels_last=channels_last)
 
@@ -194,6 +194,8 @@ def _ask(method: Callable[[], Answer]) -> Answer:
     """Ask a module about itself; whatever goes wrong in its answer only costs it the rewrite."""
     try:
         return method()
+    except ExportError:
+        raise
     except Exception as error:
         raise ExportError(f"it cannot name its tensors: {type(error).__name__}: {error}") from error
 
@@ -263,14 +265,18 @@ def _record(
 
 def _size_of(part: nn.Module, sample: Tensor | None) -> AttentionSize:
     """Return the size of an attention whose tensors may be wrong."""
-    gate: SaliencyGate | None = None
+    channels = heads = 0
     if isinstance(part, HasSaliencyGate):
+        named = part.saliency_gate
         with suppress(ExportError):
-            gate = _ask(part.saliency_gate)
-    channels, heads = (len(gate.key), gate.heads) if gate is not None else (0, 0)
-    if gate is None or sample is None or not channels:
+            channels, heads = _ask(lambda: _stated_size(named()))
+    if sample is None or not channels:
         return AttentionSize(channels, heads, 0)
     return AttentionSize(channels, heads, sample[0].numel() // channels)
+
+
+def _stated_size(gate: SaliencyGate) -> tuple[int, int]:
+    return len(gate.key), int(gate.heads)
 
 
 def _size(channels: int, heads: int, sample: Tensor, *, channels_last: bool) -> AttentionSize:
