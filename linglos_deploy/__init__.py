@@ -18,7 +18,7 @@ _EXPORTS = {
     "Batch": "linglos_deploy.signature",
     "ModelSignature": "linglos_deploy.signature",
     "TensorSpec": "linglos_deploy.signature",
-    "PreprocessSpec": "linglos_deploy.preprocessing",
+    "PreprocessSpec": "linglos_deploy.images.preprocessing",
     "LinglosError": "linglos_deploy.errors",
     "EngineArtifact": "linglos_deploy.artifacts",
     "OnnxArtifact": "linglos_deploy.artifacts",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from linglos_deploy.errors import ArtifactError
 from linglos_deploy.files import sha256_file
-from linglos_deploy.preprocessing import PreprocessSpec
+from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.signature import Dim, ModelSignature, TensorSpec
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
 from linglos_deploy.artifacts import EngineArtifact, Lineage, OnnxArtifact
+from linglos_deploy.codec import from_json, to_json
 from linglos_deploy.errors import ArtifactError, LinglosError, UsageError
 from linglos_deploy.files import sha256_bytes, sha256_file
-from linglos_deploy.preprocessing import PreprocessSpec
-from linglos_deploy.reports.codec import from_json, to_json
+from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.signature import ModelSignature
 
 SCHEMA = "linglos.bundle/1"

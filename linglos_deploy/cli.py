@@ -272,7 +272,7 @@ def _show(value: Any, render: Callable[[Any, Console], None], *, as_json: bool) 
 
 
 def _print_json(value: Any) -> None:
-    from linglos_deploy.reports.codec import to_json
+    from linglos_deploy.codec import to_json
 
     sys.stdout.write(to_json(value))
     sys.stdout.flush()
@@ -463,7 +463,7 @@ def calibrate(
     from linglos_deploy.calibration.sampling import Sampling
     from linglos_deploy.inspection import summarize_table
     from linglos_deploy.screens import show_table
-    from linglos_deploy.stages import CalibrateRequest, calibrate_graph, merge_table_files
+    from linglos_deploy.verbs.calibrate import CalibrateRequest, calibrate_graph, merge_table_files
 
     first, *others = subjects
     if str(first) == "merge":
@@ -536,7 +536,7 @@ def quantize(
       linglos-deploy quantize model.onnx --table calibration.table --nodes-to-exclude 'head/.*' --method percentile
     """
     from linglos_deploy.screens import show_plan
-    from linglos_deploy.stages import QuantizeRequest, quantize_graph
+    from linglos_deploy.verbs.quantize import QuantizeRequest, quantize_graph
 
     result = quantize_graph(
         QuantizeRequest(
@@ -596,9 +596,9 @@ def parity(
       linglos-deploy parity build/linglo_s --checkpoint best.safetensors --data val/
       linglos-deploy parity model.int8.onnx --reference model.onnx --data val/ --precision int8
     """
-    from linglos_deploy.checking import ParityRequest, check
     from linglos_deploy.models.loading import ModelSource
     from linglos_deploy.screens import show_parity_outcome
+    from linglos_deploy.verbs.check_parity import ParityRequest, check
 
     _import_from_here()
     named = checkpoint is not None or variant is not None or model is not None
@@ -697,7 +697,7 @@ def build(
       linglos-deploy build dynamic.onnx --profile 1,1,8 --size-profile 160x160,224x224,512x512
     """
     from linglos_deploy.screens import show_engines
-    from linglos_deploy.stages import build_engines
+    from linglos_deploy.verbs.build import build_engines
 
     settings = replace(
         _build_spec(workspace, optimization_level, sm),
@@ -753,10 +753,10 @@ def profile(
       linglos-deploy profile build/linglo_s --backend onnxruntime --backend openvino --batch 1,8 --html latency.html
       linglos-deploy profile build/linglo_s/model.int8.onnx --threads 1 --max-p50-ms 40
     """
+    from linglos_deploy.kinds import profile_candidates
     from linglos_deploy.profiling.measure import measure
     from linglos_deploy.profiling.plan import LatencyBudget, MeasurementPlan
     from linglos_deploy.screens import show_profile
-    from linglos_deploy.subjects import profile_candidates
 
     plan = MeasurementPlan(
         batch_sizes=options.parse_numbers(batch, option="--batch"),
@@ -797,8 +797,8 @@ def doctor(
       linglos-deploy doctor build/linglo_s --json
     """
     from linglos_deploy.backends.doctor import examine
+    from linglos_deploy.kinds import engines_of
     from linglos_deploy.screens import show_doctor
-    from linglos_deploy.subjects import engines_of
 
     report = examine(engines_of(bundle) if bundle else (), device=device)
     _show(report, show_doctor, as_json=as_json)

@@ -15,7 +15,7 @@ from linglos_deploy.backends.trt.sizes import Size, SizeProfile, around, check_f
 from linglos_deploy.backends.trt.targets import apply_preset, find_preset
 from linglos_deploy.choices import EngineChoice
 from linglos_deploy.errors import BuildError, LinglosError, MissingDependencyError, UsageError
-from linglos_deploy.exporters.metadata import read_metadata, read_preprocessing
+from linglos_deploy.graph.metadata import read_metadata, read_preprocessing
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.reports.export import EngineOutcome
 from linglos_deploy.signature import ModelSignature

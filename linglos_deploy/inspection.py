@@ -14,11 +14,11 @@ from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.calibration.thresholds import threshold
 from linglos_deploy.choices import Method
 from linglos_deploy.exporters.decompositions.records import METADATA_KEY, AttentionRecord, read_attention
-from linglos_deploy.exporters.metadata import PREFIX
 from linglos_deploy.files import sha256_file
+from linglos_deploy.graph.metadata import PREFIX
+from linglos_deploy.kinds import Kind, kind_of
 from linglos_deploy.quantization.plan import QuantPlan
 from linglos_deploy.signature import ModelSignature
-from linglos_deploy.subjects import Kind, kind_of
 
 
 @dataclass(frozen=True, slots=True)

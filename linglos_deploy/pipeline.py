@@ -21,18 +21,18 @@ from linglos_deploy.backends.pytorch import PyTorch
 from linglos_deploy.backends.trt.sizes import check_covers, check_fit
 from linglos_deploy.bundle import GOLDEN, SCHEMA, EngineEntry, Golden, GraphEntry, InputKind, Manifest, seal_bundle
 from linglos_deploy.calibration.calibrate import calibrate
-from linglos_deploy.calibration.data import ImageDataset, open_dataset, synthetic_dataset
-from linglos_deploy.calibration.data_checks import check_data
 from linglos_deploy.calibration.table import CalibrationTable
-from linglos_deploy.checking import BATCH, Subject, check_graphs, open_subject, recorded
 from linglos_deploy.choices import EngineChoice, Precision
+from linglos_deploy.codec import write_json
 from linglos_deploy.engines import EngineOptions, choose_compilers, compile_graph, not_built
 from linglos_deploy.errors import UsageError
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.export import export_onnx
 from linglos_deploy.exporters.precision import convert_precision
 from linglos_deploy.files import atomic_directory, check_free
-from linglos_deploy.golden import golden_images, preprocess_golden, real_images, write_golden
+from linglos_deploy.golden_tensors import golden_images, preprocess_golden, real_images, write_golden
+from linglos_deploy.images.checks import check_data, warn_of_findings
+from linglos_deploy.images.dataset import SYNTHETIC_IMAGES, ImageDataset, open_dataset, synthetic_dataset
 from linglos_deploy.models.loading import ModelSource, Task, load_model
 from linglos_deploy.parity.accuracy import count_correct
 from linglos_deploy.profiling.measure import measure
@@ -41,12 +41,11 @@ from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.apply import apply_plan
 from linglos_deploy.quantization.plan import plan_quantization
 from linglos_deploy.quantization.scheme import QuantScheme
-from linglos_deploy.reports.codec import write_json
 from linglos_deploy.reports.export import Accuracy, AccuracyVerdict, ExportReport
 from linglos_deploy.reports.html import write_html
 from linglos_deploy.reports.parity import ParityReport
 from linglos_deploy.reports.profile import ProfileReport
-from linglos_deploy.stages import SYNTHETIC_IMAGES, warn_of_findings
+from linglos_deploy.verbs.check_parity import BATCH, Subject, check_graphs, open_subject, recorded
 
 GOLDEN_REAL_IMAGES = 8
 SELF_TEST_TOLERANCE = {

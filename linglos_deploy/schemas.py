@@ -11,9 +11,9 @@ from pathlib import Path
 
 from linglos_deploy.backends.trt.sidecar import EngineRecord
 from linglos_deploy.bundle import Manifest
+from linglos_deploy.codec import schema
 from linglos_deploy.files import atomic_file
 from linglos_deploy.quantization.plan import QuantPlan
-from linglos_deploy.reports.codec import schema
 from linglos_deploy.reports.doctor import DoctorReport
 from linglos_deploy.reports.export import ExportReport
 from linglos_deploy.reports.parity import LayerReport, ParityReport

@@ -20,7 +20,7 @@ from linglos_deploy.reports.numbers import file_size
 from linglos_deploy.reports.parity import ParityOutcome, ParityReport
 from linglos_deploy.reports.profile import ProfileReport
 from linglos_deploy.signature import ModelSignature
-from linglos_deploy.stages import QuantizeResult
+from linglos_deploy.verbs.quantize import QuantizeResult
 
 if TYPE_CHECKING:
     from rich.console import Console

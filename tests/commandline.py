@@ -96,12 +96,12 @@ def write_images(folder: Path, count: int = 4, *, side: int = TINY_SIDE, seed: i
 
 def write_tiny_checkpoint(path: Path, *, seed: int = 1) -> Path:
     """Write seeded weights of a LinGlo of 32 x 32 images and three classes."""
+    from linglos_deploy.images.preprocessing import PreprocessSpec
     from linglos_deploy.models.checkpoint import save_checkpoint
     from linglos_deploy.models.linglo import unloaded_linglo
     from linglos_deploy.models.metadata import CheckpointMetadata
     from linglos_deploy.models.synthetic import random_weights
     from linglos_deploy.models.variants import LinGloConfig
-    from linglos_deploy.preprocessing import PreprocessSpec
 
     config = LinGloConfig(dims=(8, 16, 24, 32), depths=(1, 1, 1, 1), num_classes=3, image_size=TINY_SIDE)
     save_checkpoint(

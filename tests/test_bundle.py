@@ -12,8 +12,8 @@ import pytest
 from linglos_deploy.bundle import MANIFEST, MANIFEST_DIGEST, GraphEntry, InputKind, Manifest, open_bundle, seal_bundle
 from linglos_deploy.errors import ArtifactError, UsageError
 from linglos_deploy.files import sha256_bytes
-from linglos_deploy.golden import golden_images, preprocess_golden, read_golden, write_golden
-from linglos_deploy.preprocessing import PreprocessSpec, normalize
+from linglos_deploy.golden_tensors import golden_images, preprocess_golden, read_golden, write_golden
+from linglos_deploy.images.preprocessing import PreprocessSpec, normalize
 from linglos_deploy.signature import ModelSignature, TensorSpec
 
 SIGNATURE = ModelSignature((TensorSpec("image", "float32", ("batch", 3, 8, 8)),), (TensorSpec("y", "float32", (1,)),))

@@ -12,12 +12,11 @@ import onnx
 import pytest
 
 import linglos_deploy
-from linglos_deploy import errors
+from linglos_deploy import codec, errors
 from linglos_deploy.artifacts import load_onnx, open_onnx, tool_versions
 from linglos_deploy.backends import registry
 from linglos_deploy.backends.base import BuildSpec, Device, ShapeRange
 from linglos_deploy.progress import SILENT
-from linglos_deploy.reports import codec
 from linglos_deploy.signature import ModelSignature, TensorSpec
 
 

@@ -56,8 +56,8 @@ def _arguments() -> argparse.Namespace:
 
 
 def _write_images(path: Path, count: int) -> None:
-    from linglos_deploy.calibration.data import synthetic_dataset
-    from linglos_deploy.preprocessing import PreprocessSpec
+    from linglos_deploy.images.dataset import synthetic_dataset
+    from linglos_deploy.images.preprocessing import PreprocessSpec
 
     dataset = synthetic_dataset(PreprocessSpec(), count)
     np.save(path, np.stack([dataset.source.read(index) for index in range(count)]))
@@ -145,8 +145,8 @@ def _peer(method: str):
 
 
 def _dataset(images: Path, count: int):
-    from linglos_deploy.calibration.data import open_dataset
-    from linglos_deploy.preprocessing import PreprocessSpec
+    from linglos_deploy.images.dataset import open_dataset
+    from linglos_deploy.images.preprocessing import PreprocessSpec
 
     whole = open_dataset(images, PreprocessSpec(), verify=False)
     return whole.limit(count)

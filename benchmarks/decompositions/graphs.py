@@ -16,8 +16,8 @@ from linglos_deploy.artifacts import TorchModel
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.export import export_onnx
 from linglos_deploy.exporters.tracing import quiet_exporter
+from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.models.linglo import KeyOnlyAttention, LinGlo
-from linglos_deploy.preprocessing import PreprocessSpec
 
 
 class SoftmaxAttention(nn.Module):

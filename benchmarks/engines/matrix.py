@@ -28,14 +28,14 @@ from linglos_deploy.backends.trt.sidecar import log_path, read_record, sidecar_p
 from linglos_deploy.backends.trt.sizes import SizeProfile
 from linglos_deploy.bundle import open_bundle
 from linglos_deploy.choices import EngineChoice, Precision
+from linglos_deploy.codec import read_json, write_json
 from linglos_deploy.engines import EngineOptions
 from linglos_deploy.errors import LinglosError
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.models.loading import ModelSource
 from linglos_deploy.pipeline import ExportRequest, export_bundle
-from linglos_deploy.reports.codec import read_json, write_json
 from linglos_deploy.reports.export import ExportReport
-from linglos_deploy.stages import build_engines
+from linglos_deploy.verbs.build import build_engines
 
 VARIANTS = ("t", "s", "m", "b")
 PRECISIONS = tuple(str(precision) for precision in Precision)

@@ -32,13 +32,13 @@ from linglos_deploy.backends.machine import describe_machine
 from linglos_deploy.backends.pytorch import PyTorch
 from linglos_deploy.backends.trt.sidecar import read_record
 from linglos_deploy.choices import EngineChoice, Precision
+from linglos_deploy.codec import write_json
 from linglos_deploy.engines import EngineOptions
 from linglos_deploy.errors import LinglosError, MissingDependencyError
 from linglos_deploy.models.loading import ModelSource, load_model
 from linglos_deploy.parity.recording import record
 from linglos_deploy.parity.verdict import Criteria, check_parity
 from linglos_deploy.pipeline import ExportRequest, export_bundle
-from linglos_deploy.reports.codec import write_json
 from linglos_deploy.reports.doctor import Machine
 from linglos_deploy.signature import Batch
 

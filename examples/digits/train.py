@@ -17,11 +17,11 @@ from digits import LABELS, SIDE, Split, load_split
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from linglos_deploy.images.preprocessing import PreprocessSpec, normalize, to_pixels
 from linglos_deploy.models.checkpoint import save_checkpoint
 from linglos_deploy.models.linglo import LinGlo
 from linglos_deploy.models.metadata import CheckpointMetadata
 from linglos_deploy.models.variants import LinGloConfig
-from linglos_deploy.preprocessing import PreprocessSpec, normalize, to_pixels
 
 CONFIG = LinGloConfig(dims=(32, 64, 64, 96), depths=(1, 1, 1, 1), num_classes=len(LABELS), image_size=SIDE)
 PREPROCESS = PreprocessSpec(input_size=(SIDE, SIDE), crop_pct=1.0, mean=(0.3, 0.3, 0.3), std=(0.35, 0.35, 0.35))
@@ -122,7 +122,7 @@ def uniform(*shape: int) -> Tensor:
 
 
 def to_input(pixels: Tensor) -> Tensor:
-    """Normalize as :func:`linglos_deploy.preprocessing.normalize` does, for float pixels."""
+    """Normalize as :func:`linglos_deploy.images.preprocessing.normalize` does, for float pixels."""
     offset, scale = (torch.from_numpy(values) for values in PREPROCESS.offset_and_scale())
     return ((pixels - offset) / scale).permute(0, 3, 1, 2).contiguous()
 

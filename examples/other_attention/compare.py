@@ -19,7 +19,7 @@ from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.exporters.config import Decomposition, ExportConfig
 from linglos_deploy.exporters.decompositions.records import read_attention
 from linglos_deploy.exporters.export import export_onnx
-from linglos_deploy.preprocessing import PreprocessSpec
+from linglos_deploy.images.preprocessing import PreprocessSpec
 
 
 def main(arguments: list[str] | None = None) -> float:

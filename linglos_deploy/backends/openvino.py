@@ -30,10 +30,10 @@ from linglos_deploy.backends.trt.sidecar import (
     sidecar_path,
     to_artifact,
 )
+from linglos_deploy.codec import to_json, write_json
 from linglos_deploy.errors import ArtifactError, BuildError, MissingDependencyError, RunError, UsageError
 from linglos_deploy.files import atomic_file, sha256_file
 from linglos_deploy.progress import SILENT, Progress
-from linglos_deploy.reports.codec import to_json, write_json
 from linglos_deploy.reports.profile import OperatorTime
 from linglos_deploy.signature import Batch, ModelSignature
 

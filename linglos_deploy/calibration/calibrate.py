@@ -13,12 +13,12 @@ from linglos_deploy.backends.base import Runtime
 from linglos_deploy.calibration.checkpoint import remove_checkpoint, take_up, write_checkpoint
 from linglos_deploy.calibration.collect import Collector, open_collector
 from linglos_deploy.calibration.coverage import Coverage
-from linglos_deploy.calibration.data import ImageDataset, warn_of_skipped
 from linglos_deploy.calibration.prefetch import ahead
 from linglos_deploy.calibration.sampling import EVERYTHING, Sampling
-from linglos_deploy.calibration.sources import Skipped
 from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.errors import DataError, UsageError
+from linglos_deploy.images.dataset import ImageDataset, warn_of_skipped
+from linglos_deploy.images.sources import Skipped
 from linglos_deploy.progress import SILENT, Progress
 
 MEBIBYTE = 1 << 20

@@ -22,7 +22,6 @@ import numpy as np
 
 from linglos_deploy.artifacts import OnnxArtifact, load_onnx, onnx_signature, tool_versions
 from linglos_deploy.backends.base import Runner, Runtime, SharedRuntime
-from linglos_deploy.calibration.digests import as_hex, combine, image_digest
 from linglos_deploy.calibration.observers import TensorObserver
 from linglos_deploy.calibration.probe import activation_bytes, activation_probe
 from linglos_deploy.calibration.sampling import EVERYTHING, Sampling
@@ -30,7 +29,8 @@ from linglos_deploy.calibration.schedule import Schedule, schedule_for
 from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.calibration.targets import quantizable_activations
 from linglos_deploy.errors import CalibrationError
-from linglos_deploy.preprocessing import PreprocessSpec
+from linglos_deploy.images.digests import as_hex, combine, image_digest
+from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.signature import Batch, ModelSignature
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from linglos_deploy.calibration.coverage import Coverage
 from linglos_deploy.calibration.sampling import Sampling
 from linglos_deploy.calibration.statistics import ChannelStatistics, TensorStatistics
 from linglos_deploy.errors import ArtifactError, LinglosError
-from linglos_deploy.preprocessing import PreprocessSpec
+from linglos_deploy.images.preprocessing import PreprocessSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -16,11 +16,11 @@ from linglos_deploy.artifacts import OnnxArtifact
 from linglos_deploy.backends.base import Runtime
 from linglos_deploy.calibration import container
 from linglos_deploy.calibration.calibrate import DEFAULT, CalibrationConfig, calibrate
-from linglos_deploy.calibration.data import open_dataset
 from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.errors import ArtifactError, DataError, LinglosError, MissingDependencyError
 from linglos_deploy.files import sha256_file
-from linglos_deploy.preprocessing import PreprocessSpec
+from linglos_deploy.images.dataset import open_dataset
+from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.progress import SILENT, Progress
 
 if TYPE_CHECKING:

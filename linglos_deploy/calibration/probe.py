@@ -15,8 +15,8 @@ from onnx import TensorProto, helper
 
 from linglos_deploy.artifacts import OnnxArtifact, onnx_signature
 from linglos_deploy.errors import CalibrationError
-from linglos_deploy.exporters.graph import remove_dead, replace_field, value_shapes, value_types
 from linglos_deploy.files import sha256_file
+from linglos_deploy.graph.topology import remove_dead, replace_field, value_shapes, value_types
 
 FLOAT_BYTES = 4
 

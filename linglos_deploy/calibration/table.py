@@ -10,12 +10,12 @@ from pathlib import Path
 from linglos_deploy.artifacts import OnnxArtifact
 from linglos_deploy.calibration import container
 from linglos_deploy.calibration.coverage import Coverage, merge_coverage
-from linglos_deploy.calibration.digests import as_hex, combine, preprocess_digest
 from linglos_deploy.calibration.sampling import EVERYTHING, Sampling
 from linglos_deploy.calibration.statistics import TensorStatistics
 from linglos_deploy.errors import ArtifactError, CalibrationError
 from linglos_deploy.files import atomic_file
-from linglos_deploy.preprocessing import PreprocessSpec
+from linglos_deploy.images.digests import as_hex, combine, preprocess_digest
+from linglos_deploy.images.preprocessing import PreprocessSpec
 
 __all__ = ["CalibrationTable", "Coverage", "load_table", "merge_tables"]
 

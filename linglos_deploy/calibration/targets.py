@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx
 
-from linglos_deploy.exporters.graph import constants, value_types
+from linglos_deploy.graph.topology import constants, value_types
 
 _WITH_WEIGHT = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 

@@ -14,20 +14,20 @@ from linglos_deploy import __version__
 from linglos_deploy.artifacts import OnnxArtifact, Step, TorchModel, onnx_signature, tool_versions
 from linglos_deploy.backends.registry import runtime
 from linglos_deploy.choices import Precision
+from linglos_deploy.codec import to_builtins
 from linglos_deploy.errors import ExportError
 from linglos_deploy.exporters.config import Decomposition, ExportConfig
 from linglos_deploy.exporters.decompositions.measured import RuntimeTimer
 from linglos_deploy.exporters.decompositions.records import METADATA_KEY, AttentionRecord
 from linglos_deploy.exporters.decompositions.rewrite import Request, rewrite_attention
 from linglos_deploy.exporters.folding import fold_batch_norms
-from linglos_deploy.exporters.graph import remove_dead
 from linglos_deploy.exporters.naming import read_scopes, rename
 from linglos_deploy.exporters.pixels import embed_preprocessing
 from linglos_deploy.exporters.shapes import fix_reshape_targets
 from linglos_deploy.exporters.tracing import AXES, Trace, trace
 from linglos_deploy.files import atomic_file, sha256_bytes
+from linglos_deploy.graph.topology import remove_dead
 from linglos_deploy.progress import SILENT, Progress
-from linglos_deploy.reports.codec import to_builtins
 from linglos_deploy.signature import Dim
 
 __all__ = ["Decomposition", "ExportConfig", "export_onnx"]

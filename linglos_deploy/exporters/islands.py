@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import onnx
 
-from linglos_deploy.exporters.graph import consumers, producers
+from linglos_deploy.graph.topology import consumers, producers
 
 HEAVY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 LAYOUT = frozenset({"Transpose", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity"})

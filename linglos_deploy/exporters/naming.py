@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 import onnx
 
-from linglos_deploy.exporters.graph import consumers
+from linglos_deploy.graph.topology import consumers
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from linglos_deploy.exporters.graph import replace_field, shape_of
-from linglos_deploy.preprocessing import PreprocessSpec
+from linglos_deploy.graph.topology import replace_field, shape_of
+from linglos_deploy.images.preprocessing import PreprocessSpec
 
 
 def embed_preprocessing(model: onnx.ModelProto, spec: PreprocessSpec) -> None:

@@ -12,9 +12,9 @@ from linglos_deploy.artifacts import OnnxArtifact, Step, load_onnx, onnx_signatu
 from linglos_deploy.choices import Precision
 from linglos_deploy.errors import ExportError, UsageError
 from linglos_deploy.exporters.islands import float32_islands
-from linglos_deploy.exporters.metadata import PREFIX
 from linglos_deploy.exporters.retype import retype
 from linglos_deploy.files import atomic_file, sha256_bytes
+from linglos_deploy.graph.metadata import PREFIX
 from linglos_deploy.progress import SILENT, Progress
 
 ELEMENTS = {Precision.FP16: TensorProto.FLOAT16, Precision.BF16: TensorProto.BFLOAT16}

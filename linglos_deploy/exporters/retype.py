@@ -13,8 +13,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from linglos_deploy.errors import ExportError
-from linglos_deploy.exporters.graph import consumers, producers, replace_field, value_types
 from linglos_deploy.exporters.islands import LAYOUT
+from linglos_deploy.graph.topology import consumers, producers, replace_field, value_types
 
 FLOAT = TensorProto.FLOAT
 _FIXED = {"Cast", "CastLike", "Constant", "Shape", "Size", "ConstantOfShape", "EyeLike", "RandomNormal", "Range"}

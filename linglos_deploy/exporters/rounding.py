@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from linglos_deploy.exporters.graph import replace_field, value_types
 from linglos_deploy.exporters.islands import LAYOUT
+from linglos_deploy.graph.topology import replace_field, value_types
 
 NARROW = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from linglos_deploy.exporters.graph import Shape, constants, remove_dead, shape_of
+from linglos_deploy.graph.topology import Shape, constants, remove_dead, shape_of
 
 
 def fix_reshape_targets(model: onnx.ModelProto) -> bool:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from linglos_deploy.artifacts import Step, TorchModel, tool_versions
 from linglos_deploy.errors import CheckpointError, UsageError
+from linglos_deploy.images.labels import read_labels
+from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.models.factory import ModelDescription, check_spec, describe_factory
-from linglos_deploy.models.labels import read_labels
 from linglos_deploy.models.metadata import CheckpointMetadata
 from linglos_deploy.models.mismatch import CLASSIFIER_TENSORS, compare, explain_factory_mismatch, explain_mismatch
 from linglos_deploy.models.outputs import observe_outputs
 from linglos_deploy.models.variants import STRIDES, VARIANTS, LinGloConfig, Task, variant_config
-from linglos_deploy.preprocessing import PreprocessSpec
 from linglos_deploy.progress import SILENT, Progress
 
 if TYPE_CHECKING:

@@ -31,8 +31,8 @@ from typing import Any
 import msgspec
 
 from linglos_deploy.errors import CheckpointError, UsageError
+from linglos_deploy.images.preprocessing import Interpolation, PreprocessSpec
 from linglos_deploy.models.variants import VARIANTS, LinGloConfig
-from linglos_deploy.preprocessing import Interpolation, PreprocessSpec
 
 SCHEMA = "linglos.checkpoint/1"
 PLAIN_TEXT = ("variant", "interpolation")

@@ -11,8 +11,8 @@ import onnx
 from linglos_deploy.artifacts import OnnxArtifact, load_onnx, onnx_signature
 from linglos_deploy.backends.base import Runtime
 from linglos_deploy.errors import DataError
-from linglos_deploy.exporters.graph import producers, value_shapes, value_types
 from linglos_deploy.files import sha256_file
+from linglos_deploy.graph.topology import producers, value_shapes, value_types
 from linglos_deploy.parity.metrics import Difference
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.reports.parity import LayerDifference, LayerReport

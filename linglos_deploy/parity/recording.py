@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from linglos_deploy.backends.base import Runner
+from linglos_deploy.codec import read_json, write_json
 from linglos_deploy.errors import ArtifactError, DataError
 from linglos_deploy.files import atomic_directory, sha256_bytes
 from linglos_deploy.progress import SILENT, Progress
-from linglos_deploy.reports.codec import read_json, write_json
 from linglos_deploy.signature import Batch
 
 SCHEMA = "linglos.recording/1"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact
 from linglos_deploy.backends import registry
 from linglos_deploy.backends.machine import describe_machine
+from linglos_deploy.codec import to_builtins
 from linglos_deploy.errors import LinglosError, UsageError
 from linglos_deploy.profiling.describe import Described, describe
 from linglos_deploy.profiling.inputs import fixed_image_size
@@ -20,7 +21,6 @@ from linglos_deploy.profiling.process import Worker, WorkerError, start_worker
 from linglos_deploy.profiling.remarks import add_remarks, noise_warnings
 from linglos_deploy.profiling.statistics import ratio_of_medians, summarize
 from linglos_deploy.progress import SILENT, Advance, Progress
-from linglos_deploy.reports.codec import to_builtins
 from linglos_deploy.reports.profile import (
     BudgetCheck,
     ColdStart,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact
-from linglos_deploy.reports.codec import from_json, to_builtins
+from linglos_deploy.codec import from_json, to_builtins
 from linglos_deploy.reports.profile import OperatorTime
 
 T = TypeVar("T")

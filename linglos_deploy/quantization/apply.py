@@ -25,12 +25,12 @@ import onnx
 from onnx import helper, numpy_helper
 
 from linglos_deploy.artifacts import OnnxArtifact, Step, load_onnx, open_onnx, tool_versions
+from linglos_deploy.codec import to_builtins, to_json
 from linglos_deploy.errors import QuantizationError
-from linglos_deploy.exporters.graph import constants, remove_dead, replace_field, value_types
 from linglos_deploy.files import atomic_file, sha256_bytes
+from linglos_deploy.graph.topology import constants, remove_dead, replace_field, value_types
 from linglos_deploy.quantization.plan import NodeDecision, QuantPlan
 from linglos_deploy.quantization.rounding import quantize_weight
-from linglos_deploy.reports.codec import to_builtins, to_json
 
 _PER_CHANNEL_SINCE = 13
 _FLOAT16_SINCE = 19

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from linglos_deploy.exporters.graph import attribute, constants, consumers, producers
+from linglos_deploy.graph.topology import attribute, constants, consumers, producers
 
 KINDS = ("Conv", "Gemm", "MatMul")
 _LAYOUT = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast"})

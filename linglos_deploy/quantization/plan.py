@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from linglos_deploy.artifacts import OnnxArtifact, load_onnx
 from linglos_deploy.calibration.thresholds import quantization_error, threshold
 from linglos_deploy.choices import Method
+from linglos_deploy.codec import read_json, write_json
 from linglos_deploy.errors import ArtifactError, QuantizationError
 from linglos_deploy.quantization.rounding import ACTIVATION_LIMIT, scales_for
 from linglos_deploy.quantization.scheme import QuantScheme
-from linglos_deploy.reports.codec import read_json, write_json
 
 if TYPE_CHECKING:
     from linglos_deploy.calibration.statistics import TensorStatistics

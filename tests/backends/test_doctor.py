@@ -11,7 +11,7 @@ import pytest
 
 from linglos_deploy.backends import doctor, machine
 from linglos_deploy.backends.doctor import examine
-from linglos_deploy.reports.codec import from_json, to_json
+from linglos_deploy.codec import from_json, to_json
 from linglos_deploy.reports.doctor import DoctorReport
 
 

@@ -13,7 +13,7 @@ from linglos_deploy.backends import registry
 from linglos_deploy.backends.base import Device, Runtime
 from linglos_deploy.backends.pytorch import PyTorch
 from linglos_deploy.errors import ArtifactError, DataError, MissingDependencyError, RunError
-from linglos_deploy.preprocessing import PreprocessSpec
+from linglos_deploy.images.preprocessing import PreprocessSpec
 from tests.backends.graphs import affine_graph
 
 

@@ -12,7 +12,7 @@ from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.bundle import GOLDEN, SCHEMA, Golden, GraphEntry, InputKind, Manifest, seal_bundle
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.export import export_onnx
-from linglos_deploy.golden import golden_images, preprocess_golden, write_golden
+from linglos_deploy.golden_tensors import golden_images, preprocess_golden, write_golden
 
 
 def write_bundle(

@@ -7,8 +7,8 @@ import pytest
 
 from linglos_deploy.bundle import GOLDEN, SCHEMA, Golden, GraphEntry, InputKind, Manifest, open_bundle, seal_bundle
 from linglos_deploy.errors import ArtifactError
-from linglos_deploy.golden import golden_images, preprocess_golden, write_golden
-from linglos_deploy.preprocessing import PreprocessSpec
+from linglos_deploy.golden_tensors import golden_images, preprocess_golden, write_golden
+from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.signature import ModelSignature, TensorSpec
 from tests.bundles.tamper import Case, load_cases, tamper
 

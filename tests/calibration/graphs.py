@@ -11,7 +11,7 @@ from PIL import Image
 
 from linglos_deploy.artifacts import OnnxArtifact, open_onnx
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
-from linglos_deploy.preprocessing import PreprocessSpec
+from linglos_deploy.images.preprocessing import PreprocessSpec
 
 SIZE = 16
 SPEC = PreprocessSpec(input_size=(SIZE, SIZE), crop_pct=1.0)

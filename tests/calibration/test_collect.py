@@ -16,12 +16,12 @@ import pytest
 
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.calibration.calibrate import CalibrationConfig, calibrate
-from linglos_deploy.calibration.data import open_dataset, synthetic_dataset
 from linglos_deploy.calibration.observers import observe
 from linglos_deploy.calibration.sampling import Sampling
 from linglos_deploy.calibration.table import load_table, merge_tables
 from linglos_deploy.calibration.targets import quantizable_activations
 from linglos_deploy.errors import CalibrationError, DataError, OutputError, UsageError
+from linglos_deploy.images.dataset import open_dataset, synthetic_dataset
 from tests.calibration.graphs import OBSERVED, RUNTIME, SIZE, SPEC, small_graph, write_images
 
 ROOT = Path(__file__).parents[2]
@@ -270,7 +270,7 @@ def test_killed_during_collection_and_resumed_gives_the_same_table(tmp_path, pla
         from linglos_deploy.artifacts import open_onnx
         from linglos_deploy.calibration.calibrate import CalibrationConfig, calibrate
         from linglos_deploy.calibration import calibrate as module
-        from linglos_deploy.calibration.data import open_dataset
+        from linglos_deploy.images.dataset import open_dataset
         from tests.calibration.graphs import RUNTIME, SPEC
 
         write = module.write_checkpoint

@@ -12,9 +12,9 @@ import pytest
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.calibration import container
 from linglos_deploy.calibration.calibrate import DEFAULT, calibrate
-from linglos_deploy.calibration.data import open_dataset
 from linglos_deploy.calibration.distributed import ShardTask, calibrate_distributed, run_shard
 from linglos_deploy.errors import ArtifactError, DataError, MissingDependencyError
+from linglos_deploy.images.dataset import open_dataset
 from tests.calibration.graphs import RUNTIME, SPEC, small_graph, write_images
 
 pytest.importorskip("distributed", reason="needs dask: pip install 'linglos-deploy[dask]'")

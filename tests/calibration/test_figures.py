@@ -14,7 +14,7 @@ from linglos_deploy.calibration.sampling import Sampling
 from linglos_deploy.calibration.statistics import TensorStatistics
 from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.calibration.thresholds import Method, threshold
-from linglos_deploy.preprocessing import PreprocessSpec
+from linglos_deploy.images.preprocessing import PreprocessSpec
 
 VALUES = np.random.default_rng(0).standard_normal((3, 500)).astype(np.float32)
 TABLE = CalibrationTable(

@@ -23,7 +23,7 @@ from linglos_deploy.calibration.sampling import Sampling
 from linglos_deploy.calibration.statistics import TensorStatistics
 from linglos_deploy.calibration.table import CalibrationTable, load_table, merge_tables
 from linglos_deploy.errors import ArtifactError, CalibrationError
-from linglos_deploy.preprocessing import PreprocessSpec
+from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.signature import ModelSignature
 
 GRAPH = "ab" * 32

@@ -19,7 +19,7 @@ from linglos_deploy.backends import registry
 from linglos_deploy.backends.base import Device, Probeable, Runner, Runtime
 from linglos_deploy.backends.cpu import Int8Mode
 from linglos_deploy.errors import ArtifactError, DataError, LinglosError, MissingDependencyError
-from linglos_deploy.preprocessing import PreprocessSpec
+from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.signature import Batch
 
 SIDE = 16

@@ -14,11 +14,11 @@ import pytest
 from linglos_deploy.artifacts import TorchModel
 from linglos_deploy.bundle import GOLDEN, EngineEntry, Manifest, open_bundle, seal_bundle
 from linglos_deploy.exporters.config import ExportConfig
-from linglos_deploy.golden import read_golden, write_golden
+from linglos_deploy.golden_tensors import read_golden, write_golden
+from linglos_deploy.images.preprocessing import Interpolation, PreprocessSpec
 from linglos_deploy.models.linglo import LinGlo
 from linglos_deploy.models.loading import ModelSource, load_model
 from linglos_deploy.models.variants import LinGloConfig
-from linglos_deploy.preprocessing import Interpolation, PreprocessSpec
 from tests.bundles.make import write_bundle
 from tests.cpp.toolchain import (
     BUILD,

@@ -10,7 +10,7 @@ from PIL import Image
 
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.bundle import open_bundle
-from linglos_deploy.preprocessing import Interpolation, PreprocessSpec, normalize, to_pixels
+from linglos_deploy.images.preprocessing import Interpolation, PreprocessSpec, normalize, to_pixels
 from tests.cpp.conftest import Installed
 from tests.cpp.toolchain import run
 

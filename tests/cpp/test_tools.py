@@ -11,7 +11,7 @@ from PIL import Image
 
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.bundle import open_bundle
-from linglos_deploy.preprocessing import normalize, to_pixels, to_rgb
+from linglos_deploy.images.preprocessing import normalize, to_pixels, to_rgb
 from linglos_deploy.reports.profile import Latency
 from tests.cpp.conftest import Installed, as_json
 from tests.cpp.toolchain import run

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from linglos_deploy.images.preprocessing import normalize, to_pixels, to_rgb
 from linglos_deploy.models.loading import ModelSource, load_model
-from linglos_deploy.preprocessing import normalize, to_pixels, to_rgb
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 CHECKPOINT = DIGITS / "linglo_digits.safetensors"

@@ -12,9 +12,9 @@ from torch import nn
 from linglos_deploy.artifacts import OnnxArtifact, TorchModel
 from linglos_deploy.exporters.config import Decomposition, ExportConfig
 from linglos_deploy.exporters.export import export_onnx
+from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.models.linglo import LinGlo
 from linglos_deploy.models.variants import LinGloConfig
-from linglos_deploy.preprocessing import PreprocessSpec
 
 TINY = LinGloConfig(dims=(16, 32, 48, 64), depths=(1, 1, 1, 1), num_classes=10)
 FEATURES = tuple(f"features_{stride}" for stride in (4, 8, 16, 32))

@@ -16,7 +16,7 @@ from linglos_deploy.artifacts import Step, open_onnx
 from linglos_deploy.errors import ExportError, UsageError
 from linglos_deploy.exporters.config import Decomposition, ExportConfig
 from linglos_deploy.exporters.export import export_onnx
-from linglos_deploy.preprocessing import normalize
+from linglos_deploy.images.preprocessing import normalize
 from tests.exporters.conftest import FEATURES, linglo, torch_model
 
 REFERENCE = ExportConfig(decomposition=Decomposition.REFERENCE)

@@ -12,11 +12,11 @@ from linglos_deploy.choices import Precision
 from linglos_deploy.errors import ExportError, UsageError
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.export import export_onnx
-from linglos_deploy.exporters.graph import constants, consumers, producers, value_types
 from linglos_deploy.exporters.islands import float32_islands
 from linglos_deploy.exporters.precision import convert_precision, narrow_escapes
 from linglos_deploy.exporters.retype import retype
 from linglos_deploy.exporters.rounding import with_explicit_rounding
+from linglos_deploy.graph.topology import constants, consumers, producers, value_types
 from linglos_deploy.progress import Silent
 
 SIXTEEN = {Precision.FP16: TensorProto.FLOAT16, Precision.BF16: TensorProto.BFLOAT16}

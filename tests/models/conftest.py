@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.models.checkpoint import save_checkpoint
 from linglos_deploy.models.linglo import LinGlo, unloaded_linglo
 from linglos_deploy.models.metadata import CheckpointMetadata
 from linglos_deploy.models.synthetic import random_weights
 from linglos_deploy.models.variants import LinGloConfig
-from linglos_deploy.preprocessing import PreprocessSpec
 
 TINY = LinGloConfig(dims=(8, 16, 24, 64), depths=(1, 2, 1, 1), num_classes=5, image_size=64)
 TINY_PREPROCESS = PreprocessSpec(input_size=(64, 96), crop_pct=0.875, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.5))

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linglos_deploy.errors import DataError, UsageError
+from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.models.factory import ModelDescription, check_spec, describe_factory
-from linglos_deploy.preprocessing import PreprocessSpec
 
 ZOO = """
 import torch
@@ -17,7 +17,7 @@ from linglos_deploy.errors import DataError
 from linglos_deploy.models.factory import ModelDescription
 from linglos_deploy.models.linglo import LinGlo
 from linglos_deploy.models.variants import LinGloConfig
-from linglos_deploy.preprocessing import PreprocessSpec
+from linglos_deploy.images.preprocessing import PreprocessSpec
 
 class Net(torch.nn.Module):
     def __init__(self):

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from linglos_deploy.errors import CheckpointError, UsageError
 from linglos_deploy.files import sha256_file
+from linglos_deploy.images.preprocessing import Interpolation, PreprocessSpec
 from linglos_deploy.models.checkpoint import save_checkpoint
 from linglos_deploy.models.linglo import LinGlo
 from linglos_deploy.models.loading import ModelSource, Task, check_image_size, load_model
 from linglos_deploy.models.metadata import CheckpointMetadata
 from linglos_deploy.models.weights import state_digest
-from linglos_deploy.preprocessing import Interpolation, PreprocessSpec
 from tests.models.conftest import TINY, TINY_LABELS, TINY_PREPROCESS
 
 Weights = dict[str, torch.Tensor]
@@ -182,7 +182,7 @@ def test_sources_that_make_no_sense_are_refused_where_they_are_made(choices: dic
 ZOO = """
 import torch
 from linglos_deploy.models.factory import ModelDescription
-from linglos_deploy.preprocessing import PreprocessSpec
+from linglos_deploy.images.preprocessing import PreprocessSpec
 
 class Net(torch.nn.Module):
     def __init__(self):

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linglos_deploy.errors import CheckpointError
+from linglos_deploy.images.preprocessing import Interpolation, PreprocessSpec
 from linglos_deploy.models.metadata import CheckpointMetadata, format_metadata, parse_metadata
-from linglos_deploy.preprocessing import Interpolation, PreprocessSpec
 from tests.models.conftest import TINY, TINY_LABELS, TINY_PREPROCESS
 
 sizes = st.integers(1, 4096)

@@ -11,11 +11,11 @@ from onnx import TensorProto, helper, numpy_helper
 from linglos_deploy.artifacts import OnnxArtifact
 from linglos_deploy.backends.cpu import CpuFeatures
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
+from linglos_deploy.codec import from_json, to_json
 from linglos_deploy.errors import DataError
 from linglos_deploy.parity.int8_modes import compare_int8_modes
 from linglos_deploy.parity.layerwise import compare_layers
 from linglos_deploy.parity.recording import record
-from linglos_deploy.reports.codec import from_json, to_json
 from linglos_deploy.reports.parity import LayerReport
 from tests.backends.graphs import save
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from linglos_deploy.codec import from_json, to_json
 from linglos_deploy.errors import DataError
 from linglos_deploy.parity.metrics import MOST_DB, MOST_RELATIVE, Difference, compare
-from linglos_deploy.reports.codec import from_json, to_json
 from linglos_deploy.reports.parity import OutputMetrics
 
 FLOATS = st.floats(-1e6, 1e6, width=32)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from linglos_deploy.choices import Precision
+from linglos_deploy.codec import from_json, to_json
 from linglos_deploy.errors import DataError, UsageError
 from linglos_deploy.parity.recording import Recording, record
 from linglos_deploy.parity.verdict import Criteria, Limits, check_parity
-from linglos_deploy.reports.codec import from_json, to_json
 from linglos_deploy.reports.parity import Metric, ParityReport
 
 IMAGES = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)

@@ -10,13 +10,13 @@ from linglos_deploy.backends import registry
 from linglos_deploy.backends.base import BuildSpec, ShapeRange
 from linglos_deploy.backends.machine import find_gpus
 from linglos_deploy.backends.openvino import OpenVino
+from linglos_deploy.codec import from_json, to_json
 from linglos_deploy.errors import ArtifactError, UsageError
 from linglos_deploy.models.loading import ModelSource
 from linglos_deploy.profiling import measure as module
 from linglos_deploy.profiling.measure import measure
 from linglos_deploy.profiling.plan import Candidate, LatencyBudget, MeasurementPlan
 from linglos_deploy.profiling.process import start_worker
-from linglos_deploy.reports.codec import from_json, to_json
 from linglos_deploy.reports.profile import Outcome, ProfileReport
 from tests.backends.graphs import saturating_graph
 from tests.profiling import fakes

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from linglos_deploy.artifacts import OnnxArtifact, open_onnx
 from linglos_deploy.calibration.observers import observe
 from linglos_deploy.calibration.table import CalibrationTable
-from linglos_deploy.preprocessing import PreprocessSpec
+from linglos_deploy.images.preprocessing import PreprocessSpec
 
 SIDE, CHANNELS, HEADS, CLASSES = 4, 8, 2, 5
 

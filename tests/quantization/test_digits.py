@@ -10,12 +10,12 @@ import pytest
 
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.calibration.calibrate import calibrate
-from linglos_deploy.calibration.data import open_dataset
 from linglos_deploy.choices import Method
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.export import export_onnx
+from linglos_deploy.images.dataset import open_dataset
+from linglos_deploy.images.preprocessing import normalize, to_pixels
 from linglos_deploy.models.loading import ModelSource, load_model
-from linglos_deploy.preprocessing import normalize, to_pixels
 from linglos_deploy.quantization.apply import apply_plan
 from linglos_deploy.quantization.plan import plan_quantization
 from linglos_deploy.quantization.scheme import QuantScheme

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from linglos_deploy.choices import Method
+from linglos_deploy.codec import from_json, to_json
 from linglos_deploy.errors import UsageError
 from linglos_deploy.quantization.scheme import QuantScheme
-from linglos_deploy.reports.codec import from_json, to_json
 
 
 def test_a_scheme_survives_json() -> None:

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from linglos_deploy.codec import from_json, to_json
 from linglos_deploy.errors import OutputError
 from linglos_deploy.reports.charts import draw
-from linglos_deploy.reports.codec import from_json, to_json
 from linglos_deploy.reports.document import (
     Bar,
     BarChart,

@@ -31,9 +31,9 @@ from linglos_deploy.backends.trt.sidecar import (
     sidecar_path,
 )
 from linglos_deploy.backends.trt.timing import timing_path
+from linglos_deploy.codec import write_json
 from linglos_deploy.errors import ArtifactError, BuildError, MissingDependencyError
 from linglos_deploy.progress import SILENT, Progress
-from linglos_deploy.reports.codec import write_json
 from linglos_deploy.reports.doctor import Gpu, Machine
 
 

@@ -24,10 +24,10 @@ from linglos_deploy.backends.trt.sidecar import (
     sidecar_path,
 )
 from linglos_deploy.backends.trt.timing import timing_cache
+from linglos_deploy.codec import to_builtins, write_json
 from linglos_deploy.errors import BuildError
 from linglos_deploy.files import atomic_file, sha256_bytes
 from linglos_deploy.progress import SILENT, Progress
-from linglos_deploy.reports.codec import to_builtins, write_json
 from linglos_deploy.reports.doctor import Machine
 
 

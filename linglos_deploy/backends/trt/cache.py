@@ -15,9 +15,9 @@ from pathlib import Path
 
 from linglos_deploy.backends.base import BuildSpec
 from linglos_deploy.backends.trt.sidecar import log_path, read_record, sidecar_path
+from linglos_deploy.codec import to_json
 from linglos_deploy.errors import ArtifactError, OutputError
 from linglos_deploy.files import atomic_file, sha256_bytes, sha256_file
-from linglos_deploy.reports.codec import to_json
 
 LAYOUT = "1"
 """Part of every key; changes when entries are written differently."""

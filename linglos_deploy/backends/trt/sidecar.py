@@ -12,8 +12,8 @@ from pathlib import Path
 
 from linglos_deploy.artifacts import EngineArtifact, Lineage
 from linglos_deploy.backends.base import BuildSpec
+from linglos_deploy.codec import read_json
 from linglos_deploy.errors import ArtifactError
-from linglos_deploy.reports.codec import read_json
 from linglos_deploy.signature import ModelSignature
 
 SCHEMA = "linglos.engine/1"

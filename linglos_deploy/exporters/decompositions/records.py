@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from linglos_deploy.codec import from_json
 from linglos_deploy.exporters.config import Decomposition
-from linglos_deploy.exporters.metadata import read_metadata
-from linglos_deploy.reports.codec import from_json
+from linglos_deploy.graph.metadata import read_metadata
 
 METADATA_KEY = "attention"
 

@@ -23,10 +23,10 @@ from linglos_deploy.backends.trt.sidecar import (
     read_record,
     sidecar_path,
 )
+from linglos_deploy.codec import write_json
 from linglos_deploy.errors import ArtifactError
 from linglos_deploy.files import sha256_bytes
 from linglos_deploy.options import parse_bytes
-from linglos_deploy.reports.codec import write_json
 from linglos_deploy.reports.doctor import EngineCheck, Gpu, Machine
 from linglos_deploy.signature import ModelSignature, TensorSpec
 

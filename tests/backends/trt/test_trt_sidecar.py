@@ -12,8 +12,8 @@ from linglos_deploy.backends.base import BuildSpec
 from linglos_deploy.backends.tensorrt_rtx import tensorrt_rtx
 from linglos_deploy.backends.trt.preflight import Host, check_engine
 from linglos_deploy.backends.trt.sidecar import EngineRecord, Target, read_record, sidecar_path
+from linglos_deploy.codec import schema
 from linglos_deploy.files import atomic_file
-from linglos_deploy.reports.codec import schema
 from linglos_deploy.reports.doctor import Machine
 
 PUBLISHED = Path(__file__).parents[3] / "docs" / "schemas" / "engine.schema.json"

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from linglos_deploy.calibration.data import ImageDataset
-from linglos_deploy.calibration.folder import FolderSource
 from linglos_deploy.errors import ArtifactError
 from linglos_deploy.files import atomic_file
-from linglos_deploy.preprocessing import PreprocessSpec, normalize, to_pixels, to_rgb
+from linglos_deploy.images.dataset import ImageDataset
+from linglos_deploy.images.folder import FolderSource
+from linglos_deploy.images.preprocessing import PreprocessSpec, normalize, to_pixels, to_rgb
 
 ODD_SIZES = ((37, 91), (240, 135), (1, 1))
 """Heights and widths of the synthetic images that every set of golden tensors has, to exercise the resize."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linglos_deploy.errors import UsageError
-from linglos_deploy.models.labels import read_labels
+from linglos_deploy.images.labels import read_labels
 
 names = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1)
 

@@ -1,7 +1,7 @@
 """Looks at the images before anything is collected: what is wrong with them shows nowhere else, except in the accuracy.
 
 Every check gives findings with counts; none of them changes the data. The images must have been decoded once
-(:meth:`~linglos_deploy.calibration.data.ImageDataset.verified`).
+(:meth:`~linglos_deploy.images.dataset.ImageDataset.verified`).
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from enum import StrEnum
 
 import numpy as np
 
-from linglos_deploy.calibration.data import ImageDataset
-from linglos_deploy.calibration.records import ImageRecord
-from linglos_deploy.calibration.sources import Skipped
 from linglos_deploy.choices import Method
 from linglos_deploy.errors import DataError
-from linglos_deploy.preprocessing import PreprocessSpec
+from linglos_deploy.images.dataset import ImageDataset
+from linglos_deploy.images.preprocessing import PreprocessSpec
+from linglos_deploy.images.records import ImageRecord
+from linglos_deploy.images.sources import Skipped
+from linglos_deploy.progress import Progress
 
 ENOUGH_IMAGES = 32
 """Fewer images than this rarely reach the ranges of activations: the tails of a layer come from few images."""
@@ -197,3 +198,10 @@ def _overall(records: Sequence[ImageRecord]) -> tuple[np.ndarray, np.ndarray]:
     mean = np.array([record.mean for record in records]).mean(axis=0)
     square = np.array([record.mean_square for record in records]).mean(axis=0)
     return mean, np.sqrt(np.maximum(square - mean**2, 0.0))
+
+
+def warn_of_findings(findings: Sequence[Finding], progress: Progress) -> None:
+    """Warn of what looks wrong with calibration images; skipped files were named when they were found."""
+    for finding in findings:
+        if finding.problem is not Problem.SKIPPED:
+            progress.warn(f"{finding.message}.")

@@ -17,9 +17,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from linglos_deploy.calibration.sources import Skipped
 from linglos_deploy.errors import DataError
-from linglos_deploy.preprocessing import PreprocessSpec
+from linglos_deploy.images.preprocessing import PreprocessSpec
+from linglos_deploy.images.sources import Skipped
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,7 +75,7 @@ class ArraySource:
         return self._header.dtype == np.float32
 
     def read(self, index: int) -> NDArray[np.uint8] | NDArray[np.float32]:
-        """Read one row; see :class:`~linglos_deploy.calibration.sources.ImageSource`."""
+        """Read one row; see :class:`~linglos_deploy.images.sources.ImageSource`."""
         header = self._header
         with self._lock, _reading(self.path):
             if self._stream is None:

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from linglos_deploy.errors import UsageError
-from linglos_deploy.preprocessing import Interpolation, PreprocessSpec, normalize, resized_shape, to_pixels, to_rgb
+from linglos_deploy.images.preprocessing import (
+    Interpolation,
+    PreprocessSpec,
+    normalize,
+    resized_shape,
+    to_pixels,
+    to_rgb,
+)
 
 sizes = st.integers(1, 500)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from linglos_deploy.errors import UsageError
-from linglos_deploy.preprocessing import PreprocessSpec
+from linglos_deploy.images.preprocessing import PreprocessSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

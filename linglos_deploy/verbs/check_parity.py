@@ -16,18 +16,18 @@ from linglos_deploy.backends.batching import AnyBatch
 from linglos_deploy.backends.onnxruntime import Int8Mode, OnnxRuntime
 from linglos_deploy.backends.pytorch import PyTorch
 from linglos_deploy.bundle import Bundle, open_bundle
-from linglos_deploy.calibration.data import ImageDataset, open_dataset
 from linglos_deploy.choices import Precision
 from linglos_deploy.errors import UsageError
-from linglos_deploy.exporters.metadata import read_metadata, read_preprocessing
 from linglos_deploy.exporters.rounding import with_explicit_rounding
-from linglos_deploy.golden import read_golden
+from linglos_deploy.golden_tensors import read_golden
+from linglos_deploy.graph.metadata import read_metadata, read_preprocessing
+from linglos_deploy.images.dataset import ImageDataset, open_dataset
+from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.models.loading import ModelSource, load_model
 from linglos_deploy.parity.int8_modes import compare_int8_modes
 from linglos_deploy.parity.layerwise import compare_layers
 from linglos_deploy.parity.recording import Recording, record
 from linglos_deploy.parity.verdict import Criteria, check_parity
-from linglos_deploy.preprocessing import PreprocessSpec
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.reports.parity import LayerReport, ParityOutcome, ParityReport
 from linglos_deploy.signature import Batch, ModelSignature

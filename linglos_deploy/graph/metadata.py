@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from linglos_deploy.artifacts import load_onnx
+from linglos_deploy.codec import from_json
 from linglos_deploy.errors import ArtifactError
-from linglos_deploy.preprocessing import PreprocessSpec
-from linglos_deploy.reports.codec import from_json
+from linglos_deploy.images.preprocessing import PreprocessSpec
 
 PREFIX = "linglos."
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from linglos_deploy.calibration.data import open_dataset
-from linglos_deploy.calibration.data_checks import Problem, check_data
 from linglos_deploy.calibration.thresholds import Method
 from linglos_deploy.errors import DataError
-from linglos_deploy.preprocessing import PreprocessSpec, normalize
+from linglos_deploy.images.checks import Problem, check_data
+from linglos_deploy.images.dataset import open_dataset
+from linglos_deploy.images.preprocessing import PreprocessSpec, normalize
 from tests.calibration.graphs import SIZE, SPEC, write_images
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from linglos_deploy.codec import to_json
 from linglos_deploy.files import sha256_bytes
-from linglos_deploy.preprocessing import PreprocessSpec
-from linglos_deploy.reports.codec import to_json
+from linglos_deploy.images.preprocessing import PreprocessSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from linglos_deploy.calibration import folder as folder_module
-from linglos_deploy.calibration.data import open_dataset, synthetic_dataset
 from linglos_deploy.errors import DataError, UsageError
-from linglos_deploy.preprocessing import normalize, to_pixels, to_rgb
+from linglos_deploy.images import folder as folder_module
+from linglos_deploy.images.dataset import open_dataset, synthetic_dataset
+from linglos_deploy.images.preprocessing import normalize, to_pixels, to_rgb
 from linglos_deploy.signature import ModelSignature, TensorSpec
 from tests.calibration.graphs import SIZE, SPEC, write_images
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from linglos_deploy.calibration.digests import as_hex, image_digest
-from linglos_deploy.preprocessing import PreprocessSpec
+from linglos_deploy.images.digests import as_hex, image_digest
+from linglos_deploy.images.preprocessing import PreprocessSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

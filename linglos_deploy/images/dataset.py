@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
-from linglos_deploy.calibration.arrays import open_array
-from linglos_deploy.calibration.digests import as_hex, combine
-from linglos_deploy.calibration.folder import open_folder
-from linglos_deploy.calibration.records import ImageRecord, describe_image
-from linglos_deploy.calibration.sources import ImageArray, ImageSource, Skipped, SyntheticSource, UnusableImageError
 from linglos_deploy.errors import DataError, UsageError
 from linglos_deploy.files import sha256_bytes
-from linglos_deploy.preprocessing import PreprocessSpec, normalize
+from linglos_deploy.images.arrays import open_array
+from linglos_deploy.images.digests import as_hex, combine
+from linglos_deploy.images.folder import open_folder
+from linglos_deploy.images.preprocessing import PreprocessSpec, normalize
+from linglos_deploy.images.records import ImageRecord, describe_image
+from linglos_deploy.images.sources import ImageArray, ImageSource, Skipped, SyntheticSource, UnusableImageError
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.signature import Batch, ModelSignature
 
@@ -34,6 +34,10 @@ ARRAY_FILES = (".npz", ".npy")
 
 S = TypeVar("S")
 T = TypeVar("T")
+
+
+SYNTHETIC_IMAGES = 32
+"""Made-up images where nobody gave real ones: enough to fill every range."""
 
 
 @dataclass(frozen=True, slots=True)

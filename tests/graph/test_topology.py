@@ -6,8 +6,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from linglos_deploy.errors import ExportError
-from linglos_deploy.exporters import graph as g
 from linglos_deploy.exporters.shapes import fix_reshape_targets
+from linglos_deploy.graph import topology as g
 
 
 def _model() -> onnx.ModelProto:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from linglos_deploy.calibration.sources import Skipped, UnusableImageError
 from linglos_deploy.errors import DataError
-from linglos_deploy.preprocessing import PreprocessSpec, to_pixels, to_rgb
+from linglos_deploy.images.preprocessing import PreprocessSpec, to_pixels, to_rgb
+from linglos_deploy.images.sources import Skipped, UnusableImageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,7 +54,7 @@ class FolderSource:
         return False
 
     def read(self, index: int) -> NDArray[np.uint8]:
-        """Decode one image; see :class:`~linglos_deploy.calibration.sources.ImageSource`."""
+        """Decode one image; see :class:`~linglos_deploy.images.sources.ImageSource`."""
         return decode(self.root / self.ids[index], self.spec)
 
 

@@ -1,0 +1,1 @@
+"""What is known of ONNX: operators, axes, shapes and types, and the passes that edit a graph."""

@@ -1,0 +1,132 @@
+"""Run images through a graph and keep what was seen: what ``calibrate`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from linglos_deploy.artifacts import open_onnx
+from linglos_deploy.backends.onnxruntime import OnnxRuntime
+from linglos_deploy.calibration.calibrate import CalibrationConfig, calibrate
+from linglos_deploy.calibration.table import CalibrationTable, merge_tables
+from linglos_deploy.errors import UsageError
+from linglos_deploy.graph.metadata import read_preprocessing
+from linglos_deploy.images.checks import check_data, warn_of_findings
+from linglos_deploy.images.dataset import SYNTHETIC_IMAGES, ImageDataset, open_dataset, synthetic_dataset
+from linglos_deploy.images.preprocessing import PreprocessSpec
+from linglos_deploy.progress import SILENT, Progress
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrateRequest:
+    """What ``calibrate`` works on.
+
+    Attributes:
+        model: The float32 graph.
+        data: A folder of images, an ``.npz`` or an ``.npy``; synthetic images if ``None``.
+        out: Where the table goes.
+        images: Largest number of images; all if ``None``.
+        shard: Number of this machine's share of the images, from 1, and the number of shares.
+        resume: Whether to go on where an interrupted run stopped.
+        dask: Address of a dask scheduler whose workers share the images; ``None`` for this process.
+        strict: Whether suspicious images are an error.
+        config: How statistics are collected.
+        threads: Threads of ONNX Runtime, 0 for its own choice.
+        seed: Of the choice of images, and of synthetic ones.
+    """
+
+    model: Path
+    data: Path | None
+    out: Path
+    images: int | None = None
+    shard: tuple[int, int] | None = None
+    resume: bool = False
+    dask: str | None = None
+    strict: bool = False
+    config: CalibrationConfig = field(default_factory=CalibrationConfig)
+    threads: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.dask is not None and (self.data is None or self.shard is not None or self.resume):
+            raise UsageError(
+                "A cluster shares out the images itself.",
+                found="--dask together with --shard or --resume, or without --data",
+                expected="--dask ADDRESS --data PATH, where every worker sees PATH",
+            )
+
+
+def calibrate_graph(request: CalibrateRequest, *, progress: Progress = SILENT) -> CalibrationTable:
+    """Run the images through the graph once, and write what was seen.
+
+    Until the table is whole, what was seen so far lies in a checkpoint beside it; see :func:`checkpoint_of`.
+
+    Raises:
+        ArtifactError: The graph is missing or damaged, or does not say how images become its input.
+        DataError: The images cannot be used, or look wrong and the request is strict.
+        CalibrationError: A checkpoint belongs to another calibration.
+    """
+    model = open_onnx(request.model)
+    spec = read_preprocessing(request.model)
+    runtime = OnnxRuntime(threads=request.threads, reuse_outputs=True)
+    images = _calibration_images(request, spec, progress)
+    if request.dask is not None and request.data is not None:
+        from linglos_deploy.calibration.distributed import calibrate_distributed
+
+        table = calibrate_distributed(
+            model,
+            request.data,
+            spec,
+            address=request.dask,
+            runtime=runtime,
+            config=request.config,
+            limit=request.images,
+            seed=request.seed,
+            progress=progress,
+        )
+    else:
+        checkpoint = checkpoint_of(request.out)
+        try:
+            table = calibrate(
+                model,
+                images,
+                runtime=runtime,
+                config=request.config,
+                checkpoint=checkpoint,
+                resume=request.resume,
+                progress=progress,
+            )
+        except KeyboardInterrupt:
+            if checkpoint.exists():
+                progress.warn(f"What was seen is in '{checkpoint}'; the same command with --resume goes on from there.")
+            raise
+    table.save(request.out)
+    return table
+
+
+def checkpoint_of(table: Path) -> Path:
+    """Return where an unfinished table keeps what was seen so far."""
+    return table.with_name(f"{table.name}.checkpoint")
+
+
+def _calibration_images(request: CalibrateRequest, spec: PreprocessSpec, progress: Progress) -> ImageDataset:
+    if request.data is None:
+        progress.warn("The calibration images are synthetic; give real ones with --data before you ship.")
+        images = synthetic_dataset(spec, request.images or SYNTHETIC_IMAGES, request.seed)
+    else:
+        images = open_dataset(request.data, spec, progress=progress).limit(request.images, seed=request.seed)
+        warn_of_findings(check_data(images, strict=request.strict), progress)
+    return images if request.shard is None else images.shard(*request.shard)
+
+
+def merge_table_files(tables: Sequence[Path], *, out: Path) -> CalibrationTable:
+    """Merge tables of shards into one, the same as one pass over all images would have made.
+
+    Raises:
+        ArtifactError: A table is missing or damaged.
+        CalibrationError: They do not belong together.
+    """
+    merged = merge_tables([CalibrationTable.load(path) for path in tables])
+    merged.save(out)
+    return merged

@@ -1,0 +1,98 @@
+"""Make a plan from a calibration table and carry it out: what ``quantize`` does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from linglos_deploy.artifacts import OnnxArtifact, open_onnx
+from linglos_deploy.calibration.table import CalibrationTable
+from linglos_deploy.errors import UsageError
+from linglos_deploy.files import atomic_file
+from linglos_deploy.progress import SILENT, Progress
+from linglos_deploy.quantization.apply import apply_plan
+from linglos_deploy.quantization.plan import QuantPlan, plan_quantization
+from linglos_deploy.quantization.scheme import QuantScheme
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeRequest:
+    """What ``quantize`` works on.
+
+    Attributes:
+        model: The float graph.
+        table: What calibration saw; needed to make a plan.
+        plan: A plan to carry out instead.
+        scheme: How a plan is made.
+        out: Where the INT8 graph goes.
+        save_plan: Where the plan goes; beside ``out`` if ``None``.
+        dry_run: Whether to stop after the plan.
+    """
+
+    model: Path
+    table: Path | None
+    plan: Path | None
+    scheme: QuantScheme
+    out: Path
+    save_plan: Path | None = None
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.table is None) == (self.plan is None):
+            raise UsageError(
+                "quantize needs a table or a plan.",
+                found="neither" if self.table is None else "both",
+                expected="one of --table and --plan",
+                next_step=f"linglos-deploy calibrate {self.model} --data images/ makes a table",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeResult:
+    """What ``quantize`` made.
+
+    Attributes:
+        graph: The INT8 graph; ``None`` after a dry run.
+        plan_file: Where the plan lies; ``None`` if it was given.
+        plan: The decisions.
+    """
+
+    graph: OnnxArtifact | None
+    plan_file: Path | None
+    plan: QuantPlan
+
+
+def quantize_graph(request: QuantizeRequest, *, progress: Progress = SILENT) -> QuantizeResult:
+    """Make a plan from a table, or take a given one, and carry it out.
+
+    Raises:
+        ArtifactError: A file is missing or damaged.
+        CalibrationError: The table belongs to another graph.
+        QuantizationError: The plan cannot be made or does not fit the graph.
+    """
+    model = open_onnx(request.model)
+    if request.dry_run:
+        plan = _make_plan(model, request)
+        return QuantizeResult(None, _save_plan(plan, request), plan)
+    with atomic_file(request.out) as partial:
+        with progress.stage("Quantizing"):
+            plan = _make_plan(model, request)
+            graph = apply_plan(model, plan, out=partial)
+        plan_file = _save_plan(plan, request)
+    return QuantizeResult(replace(graph, path=request.out), plan_file, plan)
+
+
+def _make_plan(model: OnnxArtifact, request: QuantizeRequest) -> QuantPlan:
+    if request.table is None:
+        assert request.plan is not None
+        return QuantPlan.load(request.plan)
+    return plan_quantization(model, CalibrationTable.load(request.table), request.scheme)
+
+
+def _save_plan(plan: QuantPlan, request: QuantizeRequest) -> Path | None:
+    """Keep a plan that was made here; one that was given lies where it is."""
+    if request.plan is not None:
+        return None
+    path = request.save_plan or request.out.with_suffix(".plan.json")
+    plan.save(path)
+    return path
