@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from linglos_deploy.errors import ArtifactError
 from linglos_deploy.files import sha256_file
 from linglos_deploy.images.preprocessing import PreprocessSpec
-from linglos_deploy.signature import Dim, ModelSignature, TensorSpec
+from linglos_deploy.signature import Dim, ModelSignature, TensorSpec, dim_named
 
 if TYPE_CHECKING:
     import onnx
@@ -174,9 +174,20 @@ def tool_versions(*distributions: str) -> dict[str, str]:
 def _tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
     import onnx
 
+    if not value.type.HasField("tensor_type"):
+        raise ArtifactError(
+            f"'{value.name}' is no tensor.",
+            found=value.type.WhichOneof("value") or "no type",
+            expected="inputs and outputs that are tensors",
+            next_step="leave the operator that makes it out of the graph (for scikit-learn: zipmap=False)",
+        )
     tensor = value.type.tensor_type
-    shape: list[Dim] = []
-    for axis, dim in enumerate(tensor.shape.dim):
-        shape.append(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or f"{value.name}_{axis}")
+    shape = tuple(_dim(value.name, axis, dim) for axis, dim in enumerate(tensor.shape.dim))
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
-    return TensorSpec(name=value.name, dtype=dtype, shape=tuple(shape))
+    return TensorSpec(name=value.name, dtype=dtype, shape=shape if tensor.HasField("shape") else None)
+
+
+def _dim(tensor: str, axis: int, dim: onnx.TensorShapeProto.Dimension) -> Dim:
+    if dim.HasField("dim_value") and dim.dim_value >= 0:  # some exporters write -1 for "any"
+        return int(dim.dim_value)
+    return dim_named(dim.dim_param, tensor, axis)

@@ -321,7 +321,7 @@ def _check_sizes(file: Path, manifest: Manifest) -> None:
     """Refuse numbers that no real model has: a loader is about to allocate by them."""
     signatures = [graph.signature for graph in manifest.graphs] + [engine.signature for engine in manifest.engines]
     tensors = [spec for signature in signatures for spec in (*signature.inputs, *signature.outputs)]
-    sizes = [dim for spec in tensors for dim in spec.shape if isinstance(dim, int)]
+    sizes = [dim for spec in tensors for dim in spec.shape or () if isinstance(dim, int)]
     images = manifest.golden.count if manifest.golden else 0
     side = max(manifest.preprocessing.input_size)
     resized = int(min(side / manifest.preprocessing.crop_pct, 1e12))  # a tiny crop_pct divides to infinity

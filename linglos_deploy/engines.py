@@ -70,7 +70,7 @@ class EngineOptions:
     def _profiles(
         self, signature: ModelSignature, nominal_size: Size, divisor: int | None
     ) -> tuple[Mapping[str, ShapeRange], ...]:
-        dynamic = {dim for tensor in signature.inputs for dim in tensor.shape if isinstance(dim, str)}
+        dynamic = {dim for tensor in signature.inputs for dim in tensor.dims if isinstance(dim, str)}
         if self.size_profile is not None:
             check_fit(self.size_profile, dynamic={"height", "width"} <= dynamic, divisor=divisor or 1)
         if not dynamic:

@@ -17,7 +17,11 @@ else:
     Batch = Mapping
 
 Dim = int | str
-"""A fixed size, or the name of a dynamic one; equal names are equal sizes."""
+"""A fixed size, or the name of a dynamic one; equal names are equal sizes. See :func:`unnamed` for those without."""
+
+_UNNAMED = "?"
+_SAYS_NOTHING = frozenset({"", "?", "-1", "None", "none"})
+"""What exporters write for an axis of which they know nothing: no name, as the same text stands for different sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +31,38 @@ class TensorSpec:
     Attributes:
         name: Tensor name in the graph.
         dtype: NumPy's name of the element type, such as ``"float32"`` or ``"uint8"``; ``"bfloat16"`` as in ml_dtypes.
-        shape: One :data:`Dim` per axis.
+        shape: One :data:`Dim` per axis; ``None`` where not even the number of axes is known.
     """
 
     name: str
     dtype: str
-    shape: tuple[Dim, ...]
+    shape: tuple[Dim, ...] | None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(self.shape))
+        if self.shape is not None:
+            object.__setattr__(self, "shape", tuple(self.shape))
+
+    @property
+    def dims(self) -> tuple[Dim, ...]:
+        """The shape, for those who cannot do without the number of axes.
+
+        Raises:
+            DataError: It is not known.
+        """
+        if self.shape is None:
+            raise DataError(
+                f"The model does not say how many axes '{self.name}' has.",
+                found="a tensor without a shape",
+                expected="a shape; its sizes may be free",
+                next_step="state it with onnx.shape_inference.infer_shapes, or where the file is made",
+            )
+        return self.shape
 
     def describe(self) -> str:
-        """Return a readable form such as ``image float32[batch, 3, 224, 224]``."""
-        return f"{self.name} {self.dtype}[{', '.join(map(str, self.shape))}]"
+        """Return a readable form such as ``image float32[batch, 3, ?, ?]``."""
+        if self.shape is None:
+            return f"{self.name} {self.dtype}[...]"
+        return f"{self.name} {self.dtype}[{', '.join(_UNNAMED if is_unnamed(dim) else str(dim) for dim in self.shape)}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +109,28 @@ class ModelSignature:
                 )
 
 
-def _shape_fits(found: Sequence[int], expected: Sequence[Dim], sizes: dict[str, int]) -> bool:
+def dim_named(name: str, tensor: str, axis: int) -> Dim:
+    """Return a dynamic axis by the name that a file gives it; see :func:`unnamed` for one that says nothing.
+
+    >>> dim_named("batch", "image", 0), dim_named("?", "image", 2)
+    ('batch', '?image.2')
+    """
+    return unnamed(tensor, axis) if name in _SAYS_NOTHING else name
+
+
+def unnamed(tensor: str, axis: int) -> Dim:
+    """Return a dynamic axis of which nothing is known: a name of its own, so that it equals no other one."""
+    return f"{_UNNAMED}{tensor}.{axis}"
+
+
+def is_unnamed(dim: Dim) -> bool:
+    """Return whether a dynamic axis has only the name that :func:`unnamed` gives."""
+    return isinstance(dim, str) and dim.startswith(_UNNAMED)
+
+
+def _shape_fits(found: Sequence[int], expected: Sequence[Dim] | None, sizes: dict[str, int]) -> bool:
+    if expected is None:
+        return True
     if len(found) != len(expected):
         return False
     for size, dim in zip(found, expected, strict=True):

@@ -17,7 +17,7 @@ from linglos_deploy.artifacts import load_onnx, open_onnx, tool_versions
 from linglos_deploy.backends import registry
 from linglos_deploy.backends.base import BuildSpec, Device, ShapeRange
 from linglos_deploy.progress import SILENT
-from linglos_deploy.signature import ModelSignature, TensorSpec
+from linglos_deploy.signature import ModelSignature, TensorSpec, unnamed
 
 
 def test_an_error_says_found_expected_and_next() -> None:
@@ -134,7 +134,7 @@ def test_an_onnx_file_tells_its_signature_and_damage_is_named(tmp_path: Path) ->
     )
     path = tmp_path / "model.onnx"
     onnx.save(onnx.helper.make_model(graph), path)
-    assert open_onnx(path).signature.inputs == (TensorSpec("x", "float32", ("batch", 3, "x_2")),)
+    assert open_onnx(path).signature.inputs == (TensorSpec("x", "float32", ("batch", 3, unnamed("x", 2))),)
     for damage in (path.read_bytes()[:-7], b"", b"not a model"):
         (tmp_path / "bad.onnx").write_bytes(damage)
         with pytest.raises(errors.ArtifactError, match=r"bad\.onnx.* is not a usable ONNX model"):

@@ -31,7 +31,7 @@ class AnyBatch:
     def open(self, artifact: Artifact, *, device: Device = CPU) -> Iterator[Runner]:
         """Open an artifact; see :class:`~linglos_deploy.backends.base.Runtime`."""
         with self.runtime.open(artifact, device=device) as runner:
-            size = runner.signature.inputs[0].shape[0]
+            size = runner.signature.inputs[0].dims[0]
             yield _InPieces(runner, size) if isinstance(size, int) else runner
 
 

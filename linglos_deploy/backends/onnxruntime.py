@@ -273,9 +273,11 @@ def _allocate(signature: ModelSignature, feeds: dict[str, np.ndarray]) -> dict[s
 
     sizes: dict[Dim, int] = {}
     for spec in signature.inputs:
-        sizes.update(zip(spec.shape, feeds[spec.name].shape, strict=True))
+        sizes.update(zip(spec.shape or (), feeds[spec.name].shape, strict=spec.shape is not None))
     buffers = {}
     for spec in signature.outputs:
+        if spec.shape is None:
+            return None
         shape = [dim if isinstance(dim, int) else sizes.get(dim, -1) for dim in spec.shape]
         if -1 in shape:
             return None

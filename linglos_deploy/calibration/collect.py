@@ -84,7 +84,7 @@ def open_collector(
         schedule = schedule_for(
             memory_budget,
             bytes_per_image=activation_bytes(probe),
-            fixed=signature.inputs[0].shape[0],
+            fixed=signature.inputs[0].dims[0],
             cores=runtime.cores if isinstance(runtime, SharedRuntime) else 1,
             images=images_per_run,
         )
@@ -199,7 +199,7 @@ class Collector:
 
     def _filled_up(self, batch: Batch, count: int) -> Batch:
         """Repeat the last image where the graph has a fixed batch size and the last batch is shorter."""
-        full = self.signature.inputs[0].shape[0]
+        full = self.signature.inputs[0].dims[0]
         if not isinstance(full, int) or count >= full:
             return batch
         return {name: _repeat_last(array, full) for name, array in batch.items()}

@@ -63,7 +63,8 @@ def activation_probe(
 def activation_bytes(probe: OnnxArtifact) -> int:
     """Return the bytes of all outputs for one image; a free size counts as 1."""
     sizes = (
-        math.prod(dim if isinstance(dim, int) else 1 for dim in spec.shape[1:]) for spec in probe.signature.outputs
+        math.prod(dim if isinstance(dim, int) else 1 for dim in (spec.shape or ())[1:])
+        for spec in probe.signature.outputs
     )
     return FLOAT_BYTES * sum(sizes)
 

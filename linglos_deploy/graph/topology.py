@@ -67,7 +67,7 @@ def value_shapes(model: onnx.ModelProto) -> dict[str, Shape]:
 def shape_of(value: onnx.ValueInfoProto) -> Shape:
     """Return the shape that a value's type states."""
     return tuple(
-        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else dim.dim_param or None
         for dim in value.type.tensor_type.shape.dim
     )
 

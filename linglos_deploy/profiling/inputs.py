@@ -34,8 +34,8 @@ def random_batch(
 def fixed_image_size(signature: ModelSignature) -> tuple[int, int] | None:
     """Return the height and width that a model insists on; ``None`` if it takes any."""
     for spec in signature.inputs:
-        if len(spec.shape) == 4:
-            height, width = spec.shape[1:3] if _channels_last(spec.dtype) else spec.shape[2:4]
+        if len(spec.dims) == 4:
+            height, width = spec.dims[1:3] if _channels_last(spec.dtype) else spec.dims[2:4]
             if isinstance(height, int) and isinstance(width, int):
                 return height, width
     return None
@@ -51,12 +51,12 @@ def image_size_of(batch: Batch) -> tuple[int, int] | None:
 
 
 def _shape(spec: TensorSpec, *, batch: int, image_size: tuple[int, int] | None) -> tuple[int, ...]:
-    wanted: list[int | None] = [batch, *[None] * (len(spec.shape) - 1)]
-    if len(spec.shape) == 4:
+    wanted: list[int | None] = [batch, *[None] * (len(spec.dims) - 1)]
+    if len(spec.dims) == 4:
         first = 1 if _channels_last(spec.dtype) else 2
         wanted[first : first + 2] = image_size or (None, None)
     default = dict(zip((1, 2) if _channels_last(spec.dtype) else (2, 3), DEFAULT_IMAGE_SIZE, strict=True))
-    return tuple(_size(spec, axis, dim, wanted[axis], default.get(axis)) for axis, dim in enumerate(spec.shape))
+    return tuple(_size(spec, axis, dim, wanted[axis], default.get(axis)) for axis, dim in enumerate(spec.dims))
 
 
 def _size(spec: TensorSpec, axis: int, dim: Dim, wanted: int | None, default: int | None) -> int:

@@ -98,5 +98,5 @@ def _tuned_shapes(record: EngineRecord) -> Iterator[tuple[str, tuple[int, ...], 
         if record.spec.profiles:
             shape = record.spec.profiles[0][spec.name].opt
         else:
-            shape = tuple(dim for dim in spec.shape if isinstance(dim, int))
+            shape = tuple(dim for dim in spec.dims if isinstance(dim, int))
         yield spec.name, shape, numpy_dtype(spec.dtype)

@@ -135,7 +135,7 @@ def _ranges(record: EngineRecord, dim: str) -> list[Range]:
     """Return the range of a dynamic dimension in each profile; nothing if it is fixed in the graph."""
     found = []
     for tensor in record.signature.inputs:
-        axis = tensor.shape.index(dim) if dim in tensor.shape else -1
+        axis = tensor.dims.index(dim) if dim in tensor.dims else -1
         shapes = [profile[tensor.name] for profile in record.spec.profiles if tensor.name in profile]
         found += [(shape.min[axis], shape.opt[axis], shape.max[axis]) for shape in shapes if 0 <= axis < len(shape.min)]
     return found

@@ -30,7 +30,7 @@ def make_profile(
     Raises:
         UsageError: ``sizes`` names a dimension that the inputs do not have, or a range is not ascending.
     """
-    known = {dim for spec in signature.inputs for dim in spec.shape if isinstance(dim, str)}
+    known = {dim for spec in signature.inputs for dim in spec.dims if isinstance(dim, str)}
     if unknown := set(sizes) - known:
         raise UsageError(
             f"The model has no dynamic dimension '{min(unknown)}'.",
@@ -46,7 +46,7 @@ def add_profiles(builder: Any, config: Any, spec: BuildSpec, signature: ModelSig
         UsageError: A profile does not fit the inputs, or there is none and an input has a dynamic dimension.
         BuildError: The builder refuses a profile.
     """
-    dynamic = [tensor for tensor in signature.inputs if any(isinstance(dim, str) for dim in tensor.shape)]
+    dynamic = [tensor for tensor in signature.inputs if any(isinstance(dim, str) for dim in tensor.dims)]
     if not spec.profiles and dynamic:
         raise UsageError(
             f"Input '{dynamic[0].name}' has dynamic dimensions; the engine needs a profile.",
@@ -64,7 +64,7 @@ def add_profiles(builder: Any, config: Any, spec: BuildSpec, signature: ModelSig
 
 def _shape_range(spec: TensorSpec, sizes: Mapping[str, Range], default: Range) -> ShapeRange:
     low, best, high = (
-        tuple(dim if isinstance(dim, int) else sizes.get(dim, default)[position] for dim in spec.shape)
+        tuple(dim if isinstance(dim, int) else sizes.get(dim, default)[position] for dim in spec.dims)
         for position in range(3)
     )
     return ShapeRange(min=low, opt=best, max=high)
@@ -79,8 +79,8 @@ def _check_profile(shapes: Mapping[str, ShapeRange], signature: ModelSignature) 
         )
     for tensor in signature.inputs:
         for shape in (shapes[tensor.name].min, shapes[tensor.name].opt, shapes[tensor.name].max):
-            if len(shape) != len(tensor.shape) or any(
-                isinstance(dim, int) and dim != size for dim, size in zip(tensor.shape, shape, strict=True)
+            if len(shape) != len(tensor.dims) or any(
+                isinstance(dim, int) and dim != size for dim, size in zip(tensor.dims, shape, strict=True)
             ):
                 raise UsageError(
                     f"A profile does not fit the input '{tensor.name}'.",
