@@ -1,6 +1,7 @@
-# Two commands do everything on a machine with Python 3.11+ and make:
-#   make demo    a trained model and real images -> a parity-checked INT8 bundle with an engine, no GPU needed
-#   make test    every check, then every test
+# Three commands do everything on a machine with Python 3.11+ and make:
+#   make demo      a trained model and real images -> a parity-checked INT8 bundle with an engine, no GPU needed
+#   make test      every check, then the tests, with the same verdict every time
+#   make test-all  the slow tests too, and property tests that search at random
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -15,12 +16,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # What the C++ tests need, by Debian's package names.
 CPP_PACKAGES = g++ cmake ninja-build libssl-dev nlohmann-json3-dev libstb-dev clang
 
-.PHONY: demo test check system format install clean help
+.PHONY: demo test test-all check system format install clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     run the main job: digits checkpoint -> INT8 bundle in $(BUILD)/linglo_digits"
-	@echo "make test     lint, types, import contract, then all tests with coverage"
+	@echo "make test     lint, types, import contract, then the tests with coverage; the same verdict every time"
+	@echo "make test-all the same with the slow tests, and property tests that search at random"
 	@echo "make format   format the code"
 	@echo "make clean    remove what the targets made"
 
@@ -64,7 +66,10 @@ check: $(STAMP)
 	@$(BIN)/lint-imports --no-logo >/dev/null || $(BIN)/lint-imports --no-logo
 
 test: check system
-	@$(BIN)/python -m pytest -n auto --dist loadgroup --cov --cov-report=term --cov-fail-under=90
+	@$(BIN)/python -m pytest -m "not slow" -n auto --dist loadgroup --cov --cov-report=term --cov-fail-under=90
+
+test-all: check system
+	@$(BIN)/python -m pytest --hypothesis-profile=search -n auto --dist loadgroup --cov --cov-report=term --cov-fail-under=90
 
 format: $(STAMP)
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .

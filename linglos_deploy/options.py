@@ -1,14 +1,22 @@
-"""Option types that several commands share, and what turns their text into values. Imports only Typer."""
+"""Option types that several commands share, and what turns their text into values. Imports nothing heavy."""
 
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from linglos_deploy.choices import Method
 from linglos_deploy.errors import UsageError
+from linglos_deploy.running import load_config
+
+if TYPE_CHECKING:
+    from linglos_deploy.backends.base import BuildSpec
+    from linglos_deploy.engines import EngineOptions
+    from linglos_deploy.quantization.scheme import QuantScheme
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr; warnings and errors stay.")]
@@ -16,6 +24,53 @@ Threads = Annotated[int, typer.Option("--threads", help="Threads of a run; 0 lea
 DeviceName = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or N.")]
 Html = Annotated[Path | None, typer.Option("--html", help="Write the report as one HTML file.", metavar="FILE")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is already there.")]
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        callback=load_config,
+        is_eager=True,
+        metavar="FILE",
+        help="Read options from this TOML file; without it, from [tool.linglos-deploy] in ./pyproject.toml.",
+    ),
+]
+SaveConfig = Annotated[
+    Path | None, typer.Option("--save-config", metavar="FILE", help="Write the resolved options to this TOML file.")
+]
+
+ThresholdMethod = Annotated[Method, typer.Option("--method", help="How INT8 ranges follow from what was seen.")]
+NodesToExclude = Annotated[
+    list[str] | None,
+    typer.Option("--nodes-to-exclude", metavar="REGEX", help="Keep these nodes in floating point (repeatable)."),
+]
+
+Profiles = Annotated[
+    list[str] | None,
+    typer.Option("--profile", metavar="MIN,BEST,MAX", help="Batch sizes an engine serves (repeatable) [1,1,8]."),
+]
+SizeProfile = Annotated[
+    str | None,
+    typer.Option(
+        "--size-profile",
+        metavar="MIN,BEST,MAX",
+        help="Sizes an engine of a --dynamic graph serves: 160,224,512, or 160x192,… [half to twice the model's].",
+    ),
+]
+Workspace = Annotated[
+    str | None, typer.Option("--workspace", metavar="GIB", help="Scratch memory of an engine: 4, 512M, 2G.")
+]
+OptimizationLevel = Annotated[
+    int | None, typer.Option("--optimization-level", min=0, max=5, help="Effort of the engine builder.")
+]
+Capabilities = Annotated[
+    str | None, typer.Option("--sm", metavar="86,89,…", help="Compute capabilities of an ahead-of-time build.")
+]
+Target = Annotated[
+    str | None,
+    typer.Option("--target", metavar="NAME", help="Settings for a kind of hardware: jetson-orin, rtx-ada, …"),
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Build engines anew, even those that were built before.")]
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
@@ -112,3 +167,53 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
     if match is None or not 1 <= int(match.group(1)) <= int(match.group(2)):
         raise UsageError("--shard takes one of several equal shares.", found=text, expected="such as 3/16, from 1/16")
     return int(match.group(1)), int(match.group(2))
+
+
+def import_from_here() -> None:
+    """Let ``--model`` name a module in this directory, as ``python -m`` does; a console script cannot see it."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+
+
+def engine_options(
+    profile: list[str] | None, size_profile: str | None, settings: BuildSpec, *, target: str | None, no_cache: bool
+) -> EngineOptions:
+    """Put together how engines are built.
+
+    Raises:
+        UsageError: A profile is none.
+    """
+    from linglos_deploy.backends.trt.sizes import parse_size_profile
+    from linglos_deploy.engines import EngineOptions, parse_batch_profile
+
+    return EngineOptions(
+        batch_profiles=tuple(parse_batch_profile(text) for text in profile or ["1,1,8"]),
+        size_profile=None if size_profile is None else parse_size_profile(size_profile),
+        settings=settings,
+        target=target,
+        cache=not no_cache,
+    )
+
+
+def build_spec(workspace: str | None, optimization_level: int | None, sm: str | None) -> BuildSpec:
+    """Put together what a compiler is told.
+
+    Raises:
+        UsageError: A text is no value of its option.
+    """
+    from linglos_deploy.backends.base import BuildSpec
+
+    return BuildSpec(
+        profiles=(),
+        workspace_bytes=parse_bytes(workspace, option="--workspace"),
+        optimization_level=optimization_level,
+        compute_capabilities=parse_capabilities(sm),
+    )
+
+
+def quant_scheme(method: Method, percentile: float, weight_bits: int, exclude: list[str] | None) -> QuantScheme:
+    """Put together how ranges become INT8 scales."""
+    from linglos_deploy.quantization.scheme import QuantScheme
+
+    return QuantScheme(method=method, percentile=percentile, weight_bits=weight_bits, exclude=tuple(exclude or ()))

@@ -8,9 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: two cores, several workers
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="linglos-tests-")  # not the user's cache
+
+# The same examples every time, unless a run searches: pytest --hypothesis-profile=search. No example is on the clock.
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.register_profile("search", deadline=None, max_examples=300)
+settings.load_profile("steady")
 
 
 @dataclass(frozen=True, slots=True)

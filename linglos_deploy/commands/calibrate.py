@@ -1,0 +1,100 @@
+"""A graph and images become a calibration table."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from linglos_deploy import options
+from linglos_deploy.console import Terminal
+from linglos_deploy.errors import UsageError
+from linglos_deploy.running import show, write_table_html
+
+
+def calibrate(
+    subjects: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="MODEL.onnx | merge TABLE …", help="The float32 graph; or 'merge' and tables of shards."
+        ),
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="PATH", help="Images: a folder, .npz or .npy; synthetic without."),
+    ] = None,
+    images: Annotated[int | None, typer.Option("--images", min=1, help="Use at most this many images.")] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, help="Images of one run [as many as 96 MiB of activations allow].")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="I/N", help="Only this machine's share of the images: 3/16.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an interrupted run with the same options stopped.")
+    ] = False,
+    dask: Annotated[
+        str | None, typer.Option("--dask", metavar="ADDRESS", help="Share the images out to a dask cluster.")
+    ] = None,
+    per_channel: Annotated[bool, typer.Option("--per-channel", help="Keep ranges per channel, too.")] = False,
+    sample_every: Annotated[
+        int, typer.Option("--sample-every", min=1, help="Look at one element in N only; 1 looks at all.")
+    ] = 1,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on images that look wrong.")] = False,
+    html: options.Html = None,
+    threads: options.Threads = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the choice of images, and of synthetic ones.")] = 0,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where the table goes.")] = Path(
+        "calibration.table"
+    ),
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+    save_config: options.SaveConfig = None,
+) -> bool:
+    """See what flows into every convolution and linear layer: one pass, any number of images, constant memory.
+
+    \b
+    Examples:
+      linglos-deploy calibrate build/linglo_s/model.onnx --data calib/
+      linglos-deploy calibrate build/linglo_s/model.onnx --data calib/ --shard 1/2 -o shard1.table
+      linglos-deploy calibrate merge shard1.table shard2.table -o calibration.table
+    """
+    from linglos_deploy.calibration.calibrate import CalibrationConfig
+    from linglos_deploy.calibration.sampling import Sampling
+    from linglos_deploy.inspection import summarize_table
+    from linglos_deploy.screens import show_table
+    from linglos_deploy.verbs.calibrate import CalibrateRequest, calibrate_graph, merge_table_files
+
+    first, *others = subjects
+    if str(first) == "merge":
+        table = merge_table_files(others, out=output)
+    else:
+        if others:
+            raise UsageError(
+                "calibrate takes one graph.",
+                found=", ".join(map(str, subjects)),
+                expected="one graph, or 'merge' and tables",
+                next_step=f"linglos-deploy calibrate {first}",
+            )
+        request = CalibrateRequest(
+            model=first,
+            data=data,
+            out=output,
+            images=images,
+            shard=options.parse_shard(shard),
+            resume=resume,
+            dask=dask,
+            strict=strict,
+            config=CalibrationConfig(
+                per_channel=per_channel, sampling=Sampling(every=sample_every, seed=seed), batch_size=batch
+            ),
+            threads=threads,
+            seed=seed,
+        )
+        table = calibrate_graph(request, progress=Terminal(quiet=quiet))
+    write_table_html(table, html)
+    show(summarize_table(table), functools.partial(show_table, path=output), as_json=as_json)
+    return True

@@ -1,0 +1,144 @@
+"""A checkpoint becomes a bundle: the whole pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from linglos_deploy import options
+from linglos_deploy.choices import EngineChoice, Method, Precision, resolve_precision
+from linglos_deploy.console import Terminal
+from linglos_deploy.exporters.config import Decomposition, ExportConfig
+from linglos_deploy.models.variants import Task
+from linglos_deploy.running import show
+
+
+def export(
+    variant: Annotated[
+        str | None, typer.Option("--variant", help="t, s, m or b; random weights unless --checkpoint is given.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", metavar="FILE", help="Trained weights: .safetensors, .pt or .pth.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="PACKAGE.MODULE:FACTORY", help="A torch.nn.Module of your own.")
+    ] = None,
+    task: Annotated[
+        Task, typer.Option("--task", help="A classifier, or a backbone with maps at strides 4, 8, 16 and 32.")
+    ] = Task.CLASSIFY,
+    imgsz: Annotated[str | None, typer.Option("--imgsz", help="Image size: 224, or 160x224 (height x width).")] = None,
+    labels: Annotated[Path | None, typer.Option("--labels", metavar="FILE", help="Class names, one a line.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="PATH", help="Calibration images: a folder, .npz or .npy; synthetic without."),
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option("--images", min=1, help="Calibrate with at most this many images.")
+    ] = None,
+    evaluation: Annotated[
+        Path | None,
+        typer.Option("--eval", metavar="PATH", help="Labelled images (one folder a class) for accuracy and parity."),
+    ] = None,
+    max_accuracy_drop: Annotated[
+        float | None,
+        typer.Option("--max-accuracy-drop", min=0.0, help="Fail when top-1 falls by more points than this."),
+    ] = None,
+    precision: Annotated[
+        Precision | None, typer.Option("--precision", help="Element types of the deployed graph.")
+    ] = None,
+    half: Annotated[bool, typer.Option("--half", help="Short for --precision fp16.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Short for --precision int8; with --half: int8+fp16.")] = False,
+    method: options.ThresholdMethod = Method.MSE,
+    nodes_to_exclude: options.NodesToExclude = None,
+    dynamic: Annotated[bool, typer.Option("--dynamic", help="Leave height and width open too.")] = False,
+    batch: Annotated[int | None, typer.Option("--batch", min=1, help="Fix the batch size; open by default.")] = None,
+    opset: Annotated[int, typer.Option("--opset", help="ONNX operator set.")] = 20,
+    decomposition: Annotated[
+        Decomposition, typer.Option("--decomposition", help="How key-only attention is written down.")
+    ] = Decomposition.AUTO,
+    embed_preprocessing: Annotated[
+        bool, typer.Option("--embed-preprocessing", help="Let the graph take uint8 pixels and normalize them itself.")
+    ] = False,
+    engine: Annotated[
+        EngineChoice, typer.Option("--engine", help="What to compile; auto takes all that this machine can.")
+    ] = EngineChoice.AUTO,
+    profile: options.Profiles = None,
+    size_profile: options.SizeProfile = None,
+    workspace: options.Workspace = None,
+    optimization_level: options.OptimizationLevel = None,
+    sm: options.Capabilities = None,
+    target: options.Target = None,
+    no_cache: options.NoCache = False,
+    latency: Annotated[bool, typer.Option("--latency/--no-latency", help="Measure latency at the end.")] = True,
+    threads: options.Threads = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of synthetic weights and images.")] = 0,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder that the bundle's own folder goes into.")
+    ] = Path("build"),
+    name: Annotated[str | None, typer.Option("--name", help="Name of the bundle; the model's by default.")] = None,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+    save_config: options.SaveConfig = None,
+) -> bool:
+    """Turn a checkpoint into a directory that can ship: the whole pipeline, checked at every step.
+
+    \b
+    Examples:
+      linglos-deploy export --variant s --int8
+      linglos-deploy export --checkpoint best.safetensors --data calib/ --eval val/ --int8
+      linglos-deploy export --model mypackage.models:backbone --imgsz 512 --dynamic --half
+      linglos-deploy export --variant s --dynamic --size-profile 160x160,224x224,512x512
+    """
+    from linglos_deploy.models.loading import ModelSource
+    from linglos_deploy.pipeline import ExportRequest, export_bundle
+    from linglos_deploy.quantization.scheme import QuantScheme
+    from linglos_deploy.screens import show_export
+
+    options.import_from_here()
+    kind = resolve_precision(precision, half=half, int8=int8)
+    request = ExportRequest(
+        source=ModelSource(
+            variant=variant,
+            checkpoint=checkpoint,
+            factory=model,
+            task=task,
+            image_size=options.parse_size(imgsz),
+            labels=labels,
+            seed=seed,
+        ),
+        folder=output,
+        name=name,
+        replace=force,
+        graph=ExportConfig(
+            opset=opset,
+            dynamic=dynamic,
+            batch=batch,
+            embed_preprocessing=embed_preprocessing,
+            decomposition=decomposition,
+            precision=kind,
+        ),
+        precision=kind,
+        data=data,
+        calibration_images=images,
+        evaluation=evaluation,
+        max_accuracy_drop=max_accuracy_drop,
+        scheme=QuantScheme(method=method, exclude=tuple(nodes_to_exclude or ())),
+        engine=engine,
+        engine_options=options.engine_options(
+            profile,
+            size_profile,
+            options.build_spec(workspace, optimization_level, sm),
+            target=target,
+            no_cache=no_cache,
+        ),
+        measure_latency=latency,
+        threads=threads,
+        seed=seed,
+    )
+    report = export_bundle(request, progress=Terminal(quiet=quiet))
+    show(report, show_export, as_json=as_json)
+    return report.passed

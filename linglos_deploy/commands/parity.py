@@ -1,0 +1,76 @@
+"""Graphs are checked against PyTorch, golden tensors, or one another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from linglos_deploy import options
+from linglos_deploy.choices import Precision
+from linglos_deploy.console import Terminal
+from linglos_deploy.running import show, write_reports
+
+
+def parity(
+    candidate: Annotated[Path, typer.Argument(metavar="BUNDLE | MODEL.onnx", help="What to check.")],
+    reference: Annotated[
+        Path | None, typer.Option("--reference", metavar="MODEL.onnx", help="Check a graph against this one.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", metavar="FILE", help="Check against PyTorch with these weights.")
+    ] = None,
+    variant: Annotated[str | None, typer.Option("--variant", help="Check against this variant in PyTorch.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="PACKAGE.MODULE:FACTORY", help="Check against your own module.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="PATH", help="Images; a bundle brings golden ones.")
+    ] = None,
+    images: Annotated[int, typer.Option("--images", min=1, help="Check at most this many images.")] = 256,
+    precision: Annotated[
+        Precision | None, typer.Option("--precision", help="Only the bundle's graph of this precision.")
+    ] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Also show where along the graph it starts to deviate.")
+    ] = False,
+    threads: options.Threads = 0,
+    html: options.Html = None,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write a JUnit XML file for CI.")
+    ] = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+    save_config: options.SaveConfig = None,
+) -> bool:
+    """Check that graphs still answer as the PyTorch model did; exit code 1 when one drifts.
+
+    \b
+    Examples:
+      linglos-deploy parity build/linglo_s --junit parity.xml
+      linglos-deploy parity build/linglo_s --checkpoint best.safetensors --data val/
+      linglos-deploy parity model.int8.onnx --reference model.onnx --data val/ --precision int8
+    """
+    from linglos_deploy.models.loading import ModelSource
+    from linglos_deploy.screens import show_parity_outcome
+    from linglos_deploy.verbs.check_parity import ParityRequest, check
+
+    options.import_from_here()
+    named = checkpoint is not None or variant is not None or model is not None
+    source = ModelSource(variant=variant, checkpoint=checkpoint, factory=model) if named else None
+    request = ParityRequest(
+        candidate=candidate,
+        reference=reference,
+        source=source,
+        data=data,
+        precision=precision,
+        images=images,
+        threads=threads,
+        layers=layers,
+    )
+    outcome = check(request, progress=Terminal(quiet=quiet))
+    write_reports([*outcome.reports, *outcome.layers], html=html, junit=junit)
+    show(outcome, show_parity_outcome, as_json=as_json)
+    return outcome.passed

@@ -1,0 +1,67 @@
+"""How fast models run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from linglos_deploy import options
+from linglos_deploy.console import Terminal
+from linglos_deploy.running import show, write_reports
+
+
+def profile(
+    models: Annotated[
+        list[Path], typer.Argument(metavar="BUNDLE | MODEL.onnx | ENGINE …", help="What to measure, against the first.")
+    ],
+    backend: Annotated[
+        list[str] | None,
+        typer.Option("--backend", help="Run graphs on this backend (repeatable) [onnxruntime]."),
+    ] = None,
+    batch: Annotated[str, typer.Option("--batch", metavar="1,8,…", help="Batch sizes.")] = "1",
+    threads: Annotated[str, typer.Option("--threads", metavar="1,2,…", help="Threads of a run; 0: its choice.")] = "0",
+    imgsz: Annotated[str | None, typer.Option("--imgsz", help="Image size for graphs that take any.")] = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often the candidates take turns.")] = 8,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.0, help="Least measured time of a row.")] = 2.0,
+    max_p50_ms: Annotated[
+        float | None, typer.Option("--max-p50-ms", min=0.0, help="Fail when a median is slower than this.")
+    ] = None,
+    operators: Annotated[bool, typer.Option("--operators", help="Add the time per operator type.")] = False,
+    html: options.Html = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+    save_config: options.SaveConfig = None,
+) -> bool:
+    """Measure latency: each candidate in a process of its own, in alternating rounds, ratios with intervals.
+
+    \b
+    Examples:
+      linglos-deploy profile build/linglo_s
+      linglos-deploy profile build/linglo_s --backend onnxruntime --backend openvino --batch 1,8 --html latency.html
+      linglos-deploy profile build/linglo_s/model.int8.onnx --threads 1 --max-p50-ms 40
+    """
+    from linglos_deploy.kinds import profile_candidates
+    from linglos_deploy.profiling.measure import measure
+    from linglos_deploy.profiling.plan import LatencyBudget, MeasurementPlan
+    from linglos_deploy.screens import show_profile
+
+    plan = MeasurementPlan(
+        batch_sizes=options.parse_numbers(batch, option="--batch"),
+        threads=options.parse_numbers(threads, option="--threads", least=0),
+        image_size=options.parse_size(imgsz),
+        rounds=rounds,
+        min_seconds=seconds,
+        operators=operators,
+    )
+    report = measure(
+        profile_candidates(models, backend or ["onnxruntime"]),
+        plan,
+        budget=None if max_p50_ms is None else LatencyBudget(max_p50_ms),
+        progress=Terminal(quiet=quiet),
+    )
+    write_reports([report], html=html)
+    show(report, show_profile, as_json=as_json)
+    return report.passed

@@ -1,0 +1,68 @@
+"""A table becomes a plan, and the plan an INT8 graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from linglos_deploy import options
+from linglos_deploy.choices import Method
+from linglos_deploy.console import Terminal
+from linglos_deploy.running import show
+
+
+def quantize(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The float32 graph.")],
+    table: Annotated[
+        Path | None,
+        typer.Option("--table", metavar="FILE", help="What 'calibrate' saw; needed unless --plan is given."),
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", metavar="FILE", help="Carry out this plan instead of making one.")
+    ] = None,
+    method: options.ThresholdMethod = Method.MSE,
+    percentile: Annotated[
+        float, typer.Option("--percentile", help="Share of values, in percent, that --method percentile keeps.")
+    ] = 99.99,
+    weight_bits: Annotated[
+        int, typer.Option("--weight-bits", min=7, max=8, help="7 keeps x86 CPUs without VNNI from overflowing.")
+    ] = 8,
+    nodes_to_exclude: options.NodesToExclude = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where the INT8 graph goes [MODEL.int8.onnx].")
+    ] = None,
+    save_plan: Annotated[
+        Path | None, typer.Option("--save-plan", metavar="FILE", help="Where the plan goes [beside the INT8 graph].")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Make the plan and stop.")] = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    config: options.Config = None,
+    save_config: options.SaveConfig = None,
+) -> bool:
+    """Turn a calibration table into a plan, and the plan into an INT8 graph. The plan says why, tensor by tensor.
+
+    \b
+    Examples:
+      linglos-deploy quantize model.onnx --table calibration.table
+      linglos-deploy quantize model.onnx --table calibration.table --nodes-to-exclude 'head/.*' --method percentile
+    """
+    from linglos_deploy.screens import show_plan
+    from linglos_deploy.verbs.quantize import QuantizeRequest, quantize_graph
+
+    result = quantize_graph(
+        QuantizeRequest(
+            model=model,
+            table=table,
+            plan=plan,
+            scheme=options.quant_scheme(method, percentile, weight_bits, nodes_to_exclude),
+            out=output or model.with_suffix(".int8.onnx"),
+            save_plan=save_plan,
+            dry_run=dry_run,
+        ),
+        progress=Terminal(quiet=quiet),
+    )
+    show(result, show_plan, as_json=as_json)
+    return True
