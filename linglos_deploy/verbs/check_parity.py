@@ -147,10 +147,11 @@ def check_graphs(
 def open_subject(subject: Subject, runtime: Runtime) -> Iterator[Runner]:
     """Open a graph so that what is checked is the graph, not the accident of a kernel.
 
-    A CPU runs a float16 graph in float32 from border to border, and a bfloat16 graph not at all; so 16-bit graphs run
-    with the rounding that a GPU does written out (:mod:`linglos_deploy.exporters.rounding`).
+    A CPU runs a float16 graph in float32 from border to border, and a bfloat16 graph not at all; so 16-bit graphs, and
+    the 16-bit parts of INT8 graphs, run with the rounding that a GPU does written out
+    (:mod:`linglos_deploy.exporters.rounding`).
     """
-    if subject.precision not in (Precision.FP16, Precision.BF16):
+    if subject.precision.floating is Precision.FP32:
         with runtime.open(subject.graph) as runner:
             yield runner
         return
