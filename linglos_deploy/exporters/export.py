@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx
 import torch
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from linglos_deploy import __version__
 from linglos_deploy.artifacts import OnnxArtifact, Step, TorchModel, onnx_signature, tool_versions
@@ -23,10 +24,10 @@ from linglos_deploy.exporters.decompositions.rewrite import Request, rewrite_att
 from linglos_deploy.exporters.folding import fold_batch_norms
 from linglos_deploy.exporters.naming import read_scopes, rename
 from linglos_deploy.exporters.pixels import embed_preprocessing
-from linglos_deploy.exporters.shapes import fix_reshape_targets
 from linglos_deploy.exporters.tracing import AXES, Trace, trace
 from linglos_deploy.files import atomic_file, sha256_bytes
-from linglos_deploy.graph.topology import remove_dead
+from linglos_deploy.graph.passes.reshape_targets import FixReshapeTargets
+from linglos_deploy.graph.passes.running import run_passes
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.signature import Dim
 
@@ -105,16 +106,15 @@ def _simplify(traced: Trace) -> onnx.ModelProto:
     """Return the graph with constants folded, readable names, and nothing that tells where it was made."""
     import onnxsim
 
-    model = traced.model
-    scopes = read_scopes(model)
-    fix_reshape_targets(model)
+    scopes = read_scopes(traced.model)
+    model = run_passes(traced.model, FixReshapeTargets())
     try:
         model, same = onnxsim.simplify(model)
     except Exception as error:  # onnxsim raises bare RuntimeError and its binding's own kinds
         raise ExportError("The graph cannot be simplified.", found=str(error).strip().splitlines()[0]) from error
     if not same:
         raise ExportError("Simplifying changed what the graph computes.", next_step="report this with the model")
-    remove_dead(model.graph)
+    model = run_passes(model, RemoveUnusedNodesPass())
     rename(model, scopes, kept=traced.parameter_names)
     _name_dims(model.graph.input[0], _input_shape(model.graph.input[0]))
     for value, shape in zip(model.graph.output, traced.output_shapes, strict=True):

@@ -6,7 +6,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from linglos_deploy.errors import ExportError
-from linglos_deploy.exporters.shapes import fix_reshape_targets
 from linglos_deploy.graph import topology as g
 
 
@@ -75,30 +74,3 @@ def test_attributes_are_found_by_name():
     node = helper.make_node("Gemm", ["a", "b"], ["c"], alpha=0.5)
     assert g.attribute(node, "alpha").f == 0.5
     assert g.attribute(node, "beta") is None
-
-
-def _reshape_model(before: list, after: list) -> onnx.ModelProto:
-    value = helper.make_tensor_value_info
-    nodes = [
-        helper.make_node("Shape", ["x"], ["s"]),
-        helper.make_node("Identity", ["s"], ["target"]),
-        helper.make_node("Reshape", ["x", "target"], ["y"], allowzero=1),
-    ]
-    graph = helper.make_graph(
-        nodes, "g", [value("x", TensorProto.FLOAT, before)], [value("y", TensorProto.FLOAT, after)]
-    )
-    return helper.make_model(graph)
-
-
-def test_a_reshape_with_one_open_size_gets_a_constant_target():
-    model = _reshape_model(["batch", 8, "h", "w"], ["batch", 8, "h*w"])
-    assert fix_reshape_targets(model)
-    assert [node.op_type for node in model.graph.node] == ["Reshape"]
-    assert numpy_helper.to_array(model.graph.initializer[0]).tolist() == [0, 8, -1]
-    assert not model.graph.node[0].attribute
-
-
-def test_a_reshape_with_two_open_sizes_is_left_alone():
-    model = _reshape_model(["n", "c"], ["c", "n"])
-    assert not fix_reshape_targets(model)
-    assert len(model.graph.node) == 3

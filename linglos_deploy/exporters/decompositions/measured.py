@@ -59,11 +59,12 @@ class RuntimeTimer:
 def _graph(module: nn.Module, sample: Tensor, config: ExportConfig) -> bytes:
     import onnxsim
 
-    from linglos_deploy.exporters.shapes import fix_reshape_targets
     from linglos_deploy.exporters.tracing import capture_and_translate
+    from linglos_deploy.graph.passes.reshape_targets import FixReshapeTargets
+    from linglos_deploy.graph.passes.running import run_passes
 
     model = capture_and_translate(module.eval(), torch.zeros_like(sample), opset=config.opset)
-    fix_reshape_targets(model)
+    model = run_passes(model, FixReshapeTargets())
     simplified, _ = onnxsim.simplify(model)
     data: bytes = simplified.SerializeToString()
     return data
