@@ -88,7 +88,7 @@ def measure(
         ),
         rows=tuple(rows),
         checks=checks,
-        passed=budget is None or (bool(checks) and all(check.passed for check in checks)),
+        passed=_passed(rows, checks, budget),
         warnings=(*warn_if_busy(conditions, cpus=machine.cpu_count), *noise_warnings(rows)),
     )
 
@@ -161,6 +161,7 @@ def _open(item: _Measurement, plan: MeasurementPlan, stack: ExitStack) -> None:
         image_size=plan.image_size,
         seed=plan.seed,
         operators=plan.operators,
+        shapes=dict(plan.shapes),
     )
     item.worker = stack.enter_context(start_worker())
     reply = _ask(item, Request(open=request), timeout=plan.timeout_seconds)
@@ -256,6 +257,13 @@ def _row(item: _Measurement) -> ProfileRow:
         versions=item.closed.versions,
         operators=item.closed.operators,
     )
+
+
+def _passed(rows: Sequence[ProfileRow], checks: Sequence[BudgetCheck], budget: LatencyBudget | None) -> bool:
+    """Whether everything that can run here was measured, something was, and the budget is kept."""
+    outcomes = {row.outcome for row in rows}
+    measured = Outcome.MEASURED in outcomes and Outcome.FAILED not in outcomes
+    return measured and (budget is None or (bool(checks) and all(check.passed for check in checks)))
 
 
 def _checks(rows: Sequence[ProfileRow], budget: LatencyBudget | None) -> tuple[BudgetCheck, ...]:

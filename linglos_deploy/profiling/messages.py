@@ -42,6 +42,7 @@ class OpenRequest:
         image_size: Height and width where the model takes any.
         seed: Of the random input.
         operators: Whether to take the time per operator type before closing, where the backend can tell.
+        shapes: Whole shapes of inputs, by name.
     """
 
     backend: str
@@ -54,6 +55,7 @@ class OpenRequest:
     image_size: tuple[int, int] | None
     seed: int
     operators: bool = False
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

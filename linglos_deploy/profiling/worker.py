@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from linglos_deploy.artifacts import Artifact, TorchModel
+from linglos_deploy.artifacts import Artifact, OnnxArtifact, TorchModel, load_onnx
 from linglos_deploy.backends import registry
 from linglos_deploy.backends.base import Noted, OperatorTimer, Runner, Runtime
 from linglos_deploy.errors import LinglosError, MissingDependencyError
-from linglos_deploy.profiling.inputs import image_size_of, random_batch
+from linglos_deploy.graph.feeds import Sizes, index_ranges, synthetic_feeds
+from linglos_deploy.profiling.inputs import image_size_of
 from linglos_deploy.profiling.messages import (
     Closed,
     Failure,
@@ -93,7 +94,9 @@ def _open(request: OpenRequest, stack: ExitStack) -> tuple[_Session, Reply]:
     image_size = request.image_size
     if image_size is None and isinstance(artifact, TorchModel):
         image_size = artifact.preprocess.input_size
-    batch = random_batch(runner.signature, batch=request.batch, image_size=image_size, seed=request.seed)
+    sizes = Sizes(batch=request.batch, image_size=image_size, shapes=request.shapes)
+    ranges = index_ranges(load_onnx(artifact.path)) if isinstance(artifact, OnnxArtifact) else {}
+    batch = synthetic_feeds(runner.signature, sizes, seed=request.seed, index_ranges=ranges)
     ready = time.perf_counter()
     runner.run(batch)
     answered = time.perf_counter()

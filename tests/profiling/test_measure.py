@@ -245,3 +245,8 @@ def test_an_impossible_budget_is_refused() -> None:
 
 def test_repeated_batch_sizes_are_measured_once() -> None:
     assert MeasurementPlan(batch_sizes=(1, 8, 1)).batch_sizes == (1, 8)
+
+
+def test_a_row_that_cannot_be_measured_is_no_pass(graph: Path) -> None:
+    plan = MeasurementPlan(image_size=(8, 8), rounds=1, min_runs=1, min_seconds=0, warmup_seconds=0)
+    assert not measure([Candidate("onnxruntime", graph)], plan).passed
