@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,6 +41,13 @@ SaveConfig = Annotated[
 ]
 
 ThresholdMethod = Annotated[Method, typer.Option("--method", help="How INT8 ranges follow from what was seen.")]
+Percentile = Annotated[
+    float | None,
+    typer.Option("--percentile", help="Share of values, in percent, that --method percentile keeps [99.99]."),
+]
+WeightBits = Annotated[
+    int, typer.Option("--weight-bits", min=7, max=8, help="7 keeps x86 CPUs without VNNI from overflowing.")
+]
 NodesToExclude = Annotated[
     list[str] | None,
     typer.Option("--nodes-to-exclude", metavar="REGEX", help="Keep these nodes in floating point (repeatable)."),
@@ -212,8 +220,29 @@ def build_spec(workspace: str | None, optimization_level: int | None, sm: str | 
     )
 
 
-def quant_scheme(method: Method, percentile: float, weight_bits: int, exclude: list[str] | None) -> QuantScheme:
-    """Put together how ranges become INT8 scales."""
+def quant_scheme(method: Method, percentile: float | None, weight_bits: int, exclude: list[str] | None) -> QuantScheme:
+    """Put together how ranges become INT8 scales.
+
+    Raises:
+        UsageError: A percentile that nothing uses, or one that is no percentage.
+    """
     from linglos_deploy.quantization.scheme import QuantScheme
 
-    return QuantScheme(method=method, percentile=percentile, weight_bits=weight_bits, exclude=tuple(exclude or ()))
+    scheme = QuantScheme(method=method, weight_bits=weight_bits, exclude=tuple(exclude or ()))
+    if percentile is None:
+        return scheme
+    if method is not Method.PERCENTILE:
+        raise UsageError(
+            "--percentile belongs to --method percentile.",
+            found=f"--percentile {percentile:g} and --method {method}",
+            expected="both, or neither",
+            next_step=f"--method percentile --percentile {percentile:g}",
+        )
+    if not 50 <= percentile <= 100:
+        raise UsageError(
+            "--percentile takes a share in percent.",
+            found=f"{percentile:g}",
+            expected="from 50 to 100: 99.99 clips one value in ten thousand",
+            next_step=f"--percentile {100 * percentile:g}" if 0.5 <= percentile < 1 else "--percentile 99.99",
+        )
+    return replace(scheme, percentile=percentile)

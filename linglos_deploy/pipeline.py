@@ -33,7 +33,7 @@ from linglos_deploy.files import atomic_directory, check_free
 from linglos_deploy.golden_tensors import golden_images, preprocess_golden, real_images, write_golden
 from linglos_deploy.images.checks import check_data, warn_of_findings
 from linglos_deploy.images.dataset import SYNTHETIC_IMAGES, ImageDataset, open_dataset, synthetic_dataset
-from linglos_deploy.models.loading import ModelSource, Task, load_model
+from linglos_deploy.models.loading import HeldModel, ModelSource, Task, load_model
 from linglos_deploy.parity.accuracy import count_correct
 from linglos_deploy.profiling.measure import measure
 from linglos_deploy.profiling.plan import Candidate, MeasurementPlan
@@ -333,8 +333,12 @@ def class_indices(images: ImageDataset, model: TorchModel) -> Sequence[int]:
 
 
 def measure_latency(work: Work, graphs: Sequence[OnnxArtifact]) -> ProfileReport:
-    """Measure PyTorch and every graph on ONNX Runtime, each in a process of its own."""
-    candidates = [Candidate("torch", source=work.request.source, label="PyTorch")]
+    """Measure PyTorch and every graph on ONNX Runtime, each in a process of its own.
+
+    A module that only this process holds cannot be measured in another; it is left out.
+    """
+    source = work.request.source
+    candidates = [] if isinstance(source, HeldModel) else [Candidate("torch", source=source, label="PyTorch")]
     candidates += [
         Candidate("onnxruntime", graph.path, label=f"{graph.path.name} · onnxruntime")
         for graph in graphs

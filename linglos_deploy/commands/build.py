@@ -57,8 +57,8 @@ def build(
       linglos-deploy build model.onnx --profile 1,1,1 --profile 1,8,32 --sm 86,89,120 -o engines/
       linglos-deploy build dynamic.onnx --profile 1,1,8 --size-profile 160x160,224x224,512x512
     """
+    from linglos_deploy import api
     from linglos_deploy.screens import show_engines
-    from linglos_deploy.verbs.build import build_engines
 
     settings = replace(
         options.build_spec(workspace, optimization_level, sm),
@@ -70,11 +70,11 @@ def build(
         weight_streaming=weight_streaming,
         allow_fallback=allow_fallback,
     )
-    outcomes = build_engines(
+    outcomes = api.build(
         model,
-        engine,
-        options.engine_options(profile, size_profile, settings, target=target, no_cache=no_cache),
-        folder=output or model.parent,
+        output,
+        engine=engine,
+        engine_options=options.engine_options(profile, size_profile, settings, target=target, no_cache=no_cache),
         progress=Terminal(quiet=quiet),
     )
     show(outcomes, show_engines, as_json=as_json)

@@ -62,11 +62,12 @@ def calibrate(
       linglos-deploy calibrate build/linglo_s/model.onnx --data calib/ --shard 1/2 -o shard1.table
       linglos-deploy calibrate merge shard1.table shard2.table -o calibration.table
     """
+    from linglos_deploy import api
     from linglos_deploy.calibration.calibrate import CalibrationConfig
     from linglos_deploy.calibration.sampling import Sampling
     from linglos_deploy.inspection import summarize_table
     from linglos_deploy.screens import show_table
-    from linglos_deploy.verbs.calibrate import CalibrateRequest, calibrate_graph, merge_table_files
+    from linglos_deploy.verbs.calibrate import merge_table_files
 
     first, *others = subjects
     if str(first) == "merge":
@@ -79,10 +80,10 @@ def calibrate(
                 expected="one graph, or 'merge' and tables",
                 next_step=f"linglos-deploy calibrate {first}",
             )
-        request = CalibrateRequest(
-            model=first,
-            data=data,
-            out=output,
+        table = api.calibrate(
+            first,
+            data,
+            output,
             images=images,
             shard=options.parse_shard(shard),
             resume=resume,
@@ -93,8 +94,8 @@ def calibrate(
             ),
             threads=threads,
             seed=seed,
+            progress=Terminal(quiet=quiet),
         )
-        table = calibrate_graph(request, progress=Terminal(quiet=quiet))
     write_table_html(table, html)
     show(summarize_table(table), functools.partial(show_table, path=output), as_json=as_json)
     return True

@@ -51,6 +51,8 @@ def export(
     half: Annotated[bool, typer.Option("--half", help="Short for --precision fp16.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Short for --precision int8; with --half: int8+fp16.")] = False,
     method: options.ThresholdMethod = Method.MSE,
+    percentile: options.Percentile = None,
+    weight_bits: options.WeightBits = 8,
     nodes_to_exclude: options.NodesToExclude = None,
     dynamic: Annotated[bool, typer.Option("--dynamic", help="Leave height and width open too.")] = False,
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Fix the batch size; open by default.")] = None,
@@ -93,40 +95,38 @@ def export(
       linglos-deploy export --model mypackage.models:backbone --imgsz 512 --dynamic --half
       linglos-deploy export --variant s --dynamic --size-profile 160x160,224x224,512x512
     """
+    from linglos_deploy import api
     from linglos_deploy.models.loading import ModelSource
-    from linglos_deploy.pipeline import ExportRequest, export_bundle
-    from linglos_deploy.quantization.scheme import QuantScheme
     from linglos_deploy.screens import show_export
 
     options.import_from_here()
-    kind = resolve_precision(precision, half=half, int8=int8)
-    request = ExportRequest(
-        source=ModelSource(
-            variant=variant,
-            checkpoint=checkpoint,
-            factory=model,
-            task=task,
-            image_size=options.parse_size(imgsz),
-            labels=labels,
-            seed=seed,
-        ),
-        folder=output,
+    source = ModelSource(
+        variant=variant,
+        checkpoint=checkpoint,
+        factory=model,
+        task=task,
+        image_size=options.parse_size(imgsz),
+        labels=labels,
+        seed=seed,
+    )
+    report = api.export(
+        source,
+        output,
         name=name,
         replace=force,
+        precision=resolve_precision(precision, half=half, int8=int8),
+        data=data,
+        calibration_images=images,
+        evaluation=evaluation,
+        max_accuracy_drop=max_accuracy_drop,
         graph=ExportConfig(
             opset=opset,
             dynamic=dynamic,
             batch=batch,
             embed_preprocessing=embed_preprocessing,
             decomposition=decomposition,
-            precision=kind,
         ),
-        precision=kind,
-        data=data,
-        calibration_images=images,
-        evaluation=evaluation,
-        max_accuracy_drop=max_accuracy_drop,
-        scheme=QuantScheme(method=method, exclude=tuple(nodes_to_exclude or ())),
+        scheme=options.quant_scheme(method, percentile, weight_bits, nodes_to_exclude),
         engine=engine,
         engine_options=options.engine_options(
             profile,
@@ -138,7 +138,7 @@ def export(
         measure_latency=latency,
         threads=threads,
         seed=seed,
+        progress=Terminal(quiet=quiet),
     )
-    report = export_bundle(request, progress=Terminal(quiet=quiet))
     show(report, show_export, as_json=as_json)
     return report.passed

@@ -53,24 +53,24 @@ def parity(
       linglos-deploy parity build/linglo_s --checkpoint best.safetensors --data val/
       linglos-deploy parity model.int8.onnx --reference model.onnx --data val/ --precision int8
     """
+    from linglos_deploy import api
     from linglos_deploy.models.loading import ModelSource
     from linglos_deploy.screens import show_parity_outcome
-    from linglos_deploy.verbs.check_parity import ParityRequest, check
 
     options.import_from_here()
     named = checkpoint is not None or variant is not None or model is not None
     source = ModelSource(variant=variant, checkpoint=checkpoint, factory=model) if named else None
-    request = ParityRequest(
-        candidate=candidate,
+    outcome = api.check_parity(
+        candidate,
         reference=reference,
-        source=source,
+        model=source,
         data=data,
         precision=precision,
         images=images,
         threads=threads,
         layers=layers,
+        progress=Terminal(quiet=quiet),
     )
-    outcome = check(request, progress=Terminal(quiet=quiet))
     write_reports([*outcome.reports, *outcome.layers], html=html, junit=junit)
     show(outcome, show_parity_outcome, as_json=as_json)
     return outcome.passed

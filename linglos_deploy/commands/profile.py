@@ -43,9 +43,8 @@ def profile(
       linglos-deploy profile build/linglo_s --backend onnxruntime --backend openvino --batch 1,8 --html latency.html
       linglos-deploy profile build/linglo_s/model.int8.onnx --threads 1 --max-p50-ms 40
     """
-    from linglos_deploy.kinds import profile_candidates
-    from linglos_deploy.profiling.measure import measure
-    from linglos_deploy.profiling.plan import LatencyBudget, MeasurementPlan
+    from linglos_deploy import api
+    from linglos_deploy.profiling.plan import MeasurementPlan
     from linglos_deploy.screens import show_profile
 
     plan = MeasurementPlan(
@@ -56,10 +55,11 @@ def profile(
         min_seconds=seconds,
         operators=operators,
     )
-    report = measure(
-        profile_candidates(models, backend or ["onnxruntime"]),
-        plan,
-        budget=None if max_p50_ms is None else LatencyBudget(max_p50_ms),
+    report = api.profile(
+        *models,
+        backends=backend or ["onnxruntime"],
+        plan=plan,
+        max_p50_ms=max_p50_ms,
         progress=Terminal(quiet=quiet),
     )
     write_reports([report], html=html)

@@ -23,12 +23,8 @@ def quantize(
         Path | None, typer.Option("--plan", metavar="FILE", help="Carry out this plan instead of making one.")
     ] = None,
     method: options.ThresholdMethod = Method.MSE,
-    percentile: Annotated[
-        float, typer.Option("--percentile", help="Share of values, in percent, that --method percentile keeps.")
-    ] = 99.99,
-    weight_bits: Annotated[
-        int, typer.Option("--weight-bits", min=7, max=8, help="7 keeps x86 CPUs without VNNI from overflowing.")
-    ] = 8,
+    percentile: options.Percentile = None,
+    weight_bits: options.WeightBits = 8,
     nodes_to_exclude: options.NodesToExclude = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where the INT8 graph goes [MODEL.int8.onnx].")
@@ -49,19 +45,17 @@ def quantize(
       linglos-deploy quantize model.onnx --table calibration.table
       linglos-deploy quantize model.onnx --table calibration.table --nodes-to-exclude 'head/.*' --method percentile
     """
+    from linglos_deploy import api
     from linglos_deploy.screens import show_plan
-    from linglos_deploy.verbs.quantize import QuantizeRequest, quantize_graph
 
-    result = quantize_graph(
-        QuantizeRequest(
-            model=model,
-            table=table,
-            plan=plan,
-            scheme=options.quant_scheme(method, percentile, weight_bits, nodes_to_exclude),
-            out=output or model.with_suffix(".int8.onnx"),
-            save_plan=save_plan,
-            dry_run=dry_run,
-        ),
+    result = api.quantize(
+        model,
+        output,
+        table=table,
+        plan=plan,
+        scheme=options.quant_scheme(method, percentile, weight_bits, nodes_to_exclude),
+        save_plan=save_plan,
+        dry_run=dry_run,
         progress=Terminal(quiet=quiet),
     )
     show(result, show_plan, as_json=as_json)

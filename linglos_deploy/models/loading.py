@@ -5,6 +5,7 @@ Importing this module is cheap; torch is imported when a model is loaded.
 
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from linglos_deploy.models.checkpoint import Checkpoint
 
-__all__ = ["ModelSource", "Task", "load_model"]
+__all__ = ["HeldModel", "ModelSource", "Task", "load_model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +56,17 @@ class ModelSource:
         object.__setattr__(self, "task", Task(self.task))
         if self.image_size is not None:
             object.__setattr__(self, "image_size", tuple(self.image_size))
-        if self.variant is None and self.checkpoint is None and self.factory is None:
+        if self.variant is None and self.checkpoint is None and self.own_module is None:
             raise UsageError(
                 "No model was named.",
                 found="none of --variant, --checkpoint and --model",
                 expected="a variant, a checkpoint or a model factory",
                 next_step=f"--variant {'|'.join(VARIANTS)}, --checkpoint FILE or --model package.module:factory",
             )
-        if self.variant is not None and self.factory is not None:
+        if self.variant is not None and self.own_module is not None:
             raise UsageError(
                 "Two models were named.",
-                found=f"--variant {self.variant} and --model {self.factory}",
+                found=f"--variant {self.variant} and --model {self.own_module}",
                 expected="one of them",
                 next_step="leave one of them out",
             )
@@ -89,6 +90,36 @@ class ModelSource:
         if self.seed < 0:
             raise UsageError("A seed must not be negative.", found=str(self.seed), next_step="--seed 0")
 
+    @property
+    def own_module(self) -> str | None:
+        """What messages call a module that is no LinGlo of ours; ``None`` for one that is."""
+        return self.factory
+
+    def describe_own(self) -> ModelDescription:
+        """Make that module, with what its author says about it."""
+        return describe_factory(self.factory or "")
+
+
+@dataclass(frozen=True, slots=True)
+class HeldModel(ModelSource):
+    """A module that this process holds, so that no other process can make it again.
+
+    Attributes:
+        module: The module. It stays as it is: what is exported is a copy in evaluation mode, on the CPU, float32.
+    """
+
+    module: ModelDescription | None = None
+
+    @property
+    def own_module(self) -> str | None:
+        """What messages call the module."""
+        return None if self.module is None else self.module.name
+
+    def describe_own(self) -> ModelDescription:
+        """Copy the module, with what its author says about it."""
+        assert self.module is not None
+        return replace(self.module, module=copy.deepcopy(self.module.module))
+
 
 def load_model(source: ModelSource, *, progress: Progress = SILENT) -> TorchModel:
     """Load a model for export.
@@ -101,8 +132,8 @@ def load_model(source: ModelSource, *, progress: Progress = SILENT) -> TorchMode
 
     with progress.stage("Loading the model"):
         checkpoint = read_checkpoint(source.checkpoint, progress=progress) if source.checkpoint else None
-        if source.factory is not None:
-            described = describe_factory(source.factory)
+        if source.own_module is not None:
+            described = source.describe_own()
         else:
             checkpoint = _own_tensors(checkpoint, source.task) if checkpoint else None
             described = _describe_linglo(source, checkpoint)
@@ -110,8 +141,8 @@ def load_model(source: ModelSource, *, progress: Progress = SILENT) -> TorchMode
         check_image_size(preprocess.input_size, divisor=described.size_divisor)
         _load_weights(described.module, source, checkpoint)
         described.module.cpu().float().eval().requires_grad_(False)
-        if source.factory is not None:
-            described = observe_outputs(described, preprocess.input_size, task=source.task, spec=source.factory)
+        if source.own_module is not None:
+            described = observe_outputs(described, preprocess.input_size, task=source.task, spec=source.own_module)
         return _finish(described, source, checkpoint, preprocess)
 
 
@@ -180,14 +211,14 @@ def _load_weights(module: nn.Module, source: ModelSource, checkpoint: Checkpoint
     from linglos_deploy.models.weights import assign_weights
 
     if checkpoint is None:
-        if source.factory is None:
+        if source.own_module is None:
             assign_weights(module, random_weights(module, seed=source.seed), source="random numbers")
         return
     expected = module.state_dict()
     tensors = strip_prefixes(checkpoint.tensors, expected=expected)
     if mismatch := compare(tensors, expected):
-        if source.factory is not None:
-            raise explain_factory_mismatch(mismatch, path=checkpoint.path, spec=source.factory)
+        if source.own_module is not None:
+            raise explain_factory_mismatch(mismatch, path=checkpoint.path, spec=source.own_module)
         raise explain_mismatch(mismatch, tensors, path=checkpoint.path, variant=source.variant)
     assign_weights(module, tensors, source=str(checkpoint.path))
 
@@ -205,7 +236,7 @@ def _finish(
         labels=_labels(described, source, checkpoint),
         size_divisor=described.size_divisor,
         digest=state_digest(described.module.state_dict()),
-        synthetic_weights=checkpoint is None and source.factory is None,
+        synthetic_weights=checkpoint is None and source.own_module is None,
         lineage=(_step(described, source, checkpoint),),
     )
 
@@ -224,7 +255,7 @@ def _labels(described: ModelDescription, source: ModelSource, checkpoint: Checkp
     if source.labels is not None:
         labels, origin = read_labels(source.labels), f"in '{source.labels}'"
     elif described.labels:
-        labels, origin = described.labels, f"of '{source.factory}'"
+        labels, origin = described.labels, f"of '{source.own_module}'"
     elif checkpoint is not None and checkpoint.metadata.labels:
         labels, origin, error = checkpoint.metadata.labels, f"in '{checkpoint.path}'", CheckpointError
     else:
@@ -251,7 +282,7 @@ def _step(described: ModelDescription, source: ModelSource, checkpoint: Checkpoi
         config |= {"dims": list(sizes.dims), "depths": list(sizes.depths), "num_classes": described.num_classes}
     if checkpoint is not None:
         config["checkpoint_entry"] = checkpoint.entry
-    elif source.factory is None:
+    elif source.own_module is None:
         config["seed"] = source.seed
     return Step(
         stage="load",

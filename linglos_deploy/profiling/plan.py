@@ -51,7 +51,7 @@ class Candidate:
         assert self.source is not None
         if self.source.checkpoint is not None:
             return self.source.checkpoint.name
-        return self.source.factory or f"LinGlo {self.source.variant}"
+        return self.source.own_module or f"LinGlo {self.source.variant}"
 
 
 @dataclass(frozen=True, slots=True)
