@@ -27,15 +27,6 @@ class Precision(StrEnum):
         return {Precision.INT8: Precision.FP32, Precision.INT8_FP16: Precision.FP16}.get(self, self)
 
 
-class EngineChoice(StrEnum):
-    """Which engine is asked for. ``AUTO`` takes every one that this machine can compile."""
-
-    AUTO = "auto"
-    NONE = "none"
-    TENSORRT = "tensorrt"
-    TENSORRT_RTX = "tensorrt-rtx"
-
-
 class HardwareCompatibility(StrEnum):
     """On which other GPUs an engine that was built on one GPU may run, where the builder offers a choice."""
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from linglos_deploy.artifacts import load_onnx, onnx_signature
-from linglos_deploy.backends.trt.sidecar import EngineRecord, read_record
 from linglos_deploy.bundle import Manifest, open_bundle
 from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.calibration.thresholds import threshold
 from linglos_deploy.choices import Method
+from linglos_deploy.engines.record import EngineRecord, read_record
 from linglos_deploy.exporters.decompositions.records import METADATA_KEY, AttentionRecord, read_attention
 from linglos_deploy.files import sha256_file
 from linglos_deploy.graph.metadata import PREFIX

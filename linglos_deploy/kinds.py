@@ -120,7 +120,7 @@ def engine_backend(engine: Path) -> str:
     Raises:
         ArtifactError: There is no readable sidecar.
     """
-    from linglos_deploy.backends.trt.sidecar import read_record
+    from linglos_deploy.engines.record import read_record
 
     return read_record(engine).backend
 

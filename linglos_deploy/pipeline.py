@@ -18,13 +18,14 @@ from linglos_deploy.backends.base import Runtime
 from linglos_deploy.backends.batching import AnyBatch
 from linglos_deploy.backends.onnxruntime import EXACT_SESSION_OPTIONS, OnnxRuntime
 from linglos_deploy.backends.pytorch import PyTorch
-from linglos_deploy.backends.trt.sizes import check_covers, check_fit
 from linglos_deploy.bundle import GOLDEN, SCHEMA, EngineEntry, Golden, GraphEntry, InputKind, Manifest, seal_bundle
 from linglos_deploy.calibration.calibrate import calibrate
 from linglos_deploy.calibration.table import CalibrationTable
-from linglos_deploy.choices import EngineChoice, Precision
+from linglos_deploy.choices import Precision
 from linglos_deploy.codec import write_json
-from linglos_deploy.engines import EngineOptions, choose_compilers, compile_graph, not_built
+from linglos_deploy.engines.compiling import AUTO, choose_compilers, compile_graph, not_built
+from linglos_deploy.engines.options import EngineOptions
+from linglos_deploy.engines.sizes import check_covers, check_fit
 from linglos_deploy.errors import UsageError
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.export import export_onnx
@@ -75,7 +76,7 @@ class ExportRequest:
         evaluation: Labelled images for accuracy and parity; the calibration images serve for parity if ``None``.
         max_accuracy_drop: Largest accepted loss of top-1 against PyTorch, in percentage points.
         scheme: How INT8 ranges are chosen.
-        engine: Which engines are built.
+        engine: Which engines are built: a compiler's name, ``auto`` or ``none``.
         engine_options: How they are built.
         parity_images: Largest number of images of the parity check.
         measure_latency: Whether the graphs are profiled.
@@ -94,7 +95,7 @@ class ExportRequest:
     evaluation: Path | None = None
     max_accuracy_drop: float | None = None
     scheme: QuantScheme = field(default_factory=QuantScheme)
-    engine: EngineChoice = EngineChoice.AUTO
+    engine: str = AUTO
     engine_options: EngineOptions = field(default_factory=EngineOptions)
     parity_images: int = 64
     measure_latency: bool = True

@@ -9,9 +9,9 @@ import json
 import sys
 from pathlib import Path
 
-from linglos_deploy.backends.trt.sidecar import EngineRecord
 from linglos_deploy.bundle import Manifest
 from linglos_deploy.codec import schema
+from linglos_deploy.engines.record import EngineRecord
 from linglos_deploy.files import atomic_file
 from linglos_deploy.quantization.plan import QuantPlan
 from linglos_deploy.reports.doctor import DoctorReport

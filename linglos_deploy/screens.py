@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from linglos_deploy.artifacts import Lineage
-from linglos_deploy.backends.trt.sidecar import EngineRecord
 from linglos_deploy.bundle import Manifest
 from linglos_deploy.choices import Method
+from linglos_deploy.engines.record import EngineRecord
 from linglos_deploy.inspection import GraphDescription, Inspection, TableSummary
 from linglos_deploy.quantization.plan import QuantPlan
 from linglos_deploy.reports.doctor import DoctorReport

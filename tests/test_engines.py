@@ -11,9 +11,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from linglos_deploy.artifacts import open_onnx
-from linglos_deploy.backends.base import ShapeRange
-from linglos_deploy.backends.trt.sidecar import EngineRecord, read_record
-from linglos_deploy.engines import EngineOptions
+from linglos_deploy.engines.options import EngineOptions
+from linglos_deploy.engines.record import EngineRecord, read_record
+from linglos_deploy.engines.spec import ShapeRange
 from linglos_deploy.errors import UsageError
 from tests.commandline import enter, run
 

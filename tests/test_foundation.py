@@ -15,7 +15,8 @@ import linglos_deploy
 from linglos_deploy import codec, errors
 from linglos_deploy.artifacts import load_onnx, open_onnx, tool_versions
 from linglos_deploy.backends import registry
-from linglos_deploy.backends.base import BuildSpec, Device, ShapeRange
+from linglos_deploy.backends.base import Device
+from linglos_deploy.engines.spec import BuildSpec, ShapeRange
 from linglos_deploy.progress import SILENT
 from linglos_deploy.signature import ModelSignature, TensorSpec, unnamed
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from linglos_deploy import options
 from linglos_deploy.choices import Precision, resolve_precision
-from linglos_deploy.engines import parse_batch_profile
+from linglos_deploy.engines.options import parse_batch_profile
 from linglos_deploy.errors import UsageError
 
 SIDES = st.integers(1, 10_000)

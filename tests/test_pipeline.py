@@ -10,7 +10,6 @@ import pytest
 
 from linglos_deploy import pipeline
 from linglos_deploy.bundle import open_bundle
-from linglos_deploy.choices import EngineChoice
 from linglos_deploy.models.loading import ModelSource
 from linglos_deploy.pipeline import ExportRequest, export_bundle
 from tests.commandline import enter, run
@@ -54,7 +53,7 @@ def test_without_labels_there_is_no_accuracy(here: Path) -> None:
 
 def test_the_library_makes_the_same_bundle_without_a_terminal(here: Path) -> None:
     source = ModelSource(checkpoint=here / "tiny.safetensors")
-    request = ExportRequest(source, here / "out", name="mine", engine=EngineChoice.NONE, measure_latency=False)
+    request = ExportRequest(source, here / "out", name="mine", engine="none", measure_latency=False)
     report = export_bundle(request)
     assert report.passed
     assert report.name == "mine"

@@ -23,13 +23,14 @@ from pathlib import Path
 from linglos_deploy.artifacts import tool_versions
 from linglos_deploy.backends.machine import describe_machine
 from linglos_deploy.backends.trt import flavour
-from linglos_deploy.backends.trt.preflight import Host, check_engine
-from linglos_deploy.backends.trt.sidecar import log_path, read_record, sidecar_path
-from linglos_deploy.backends.trt.sizes import SizeProfile
 from linglos_deploy.bundle import open_bundle
-from linglos_deploy.choices import EngineChoice, Precision
+from linglos_deploy.choices import Precision
 from linglos_deploy.codec import read_json, write_json
-from linglos_deploy.engines import EngineOptions
+from linglos_deploy.engines.compiler import Host
+from linglos_deploy.engines.options import EngineOptions
+from linglos_deploy.engines.preflight import check_engine
+from linglos_deploy.engines.record import log_path, read_record, sidecar_path
+from linglos_deploy.engines.sizes import SizeProfile
 from linglos_deploy.errors import LinglosError
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.models.loading import ModelSource
@@ -131,7 +132,7 @@ def measure(
         folder=folder,
         graph=ExportConfig(dynamic=dynamic, precision=Precision(precision)),
         precision=Precision(precision),
-        engine=EngineChoice.TENSORRT_RTX,
+        engine="tensorrt-rtx",
         engine_options=options,
         calibration_images=8,
         parity_images=8,
@@ -142,7 +143,7 @@ def measure(
         report = export_bundle(request)
         first = report.engines[0]
         graph = Path(report.bundle) / first.source
-        second = build_engines(graph, EngineChoice.TENSORRT_RTX, options, folder=folder / "again")[0]
+        second = build_engines(graph, "tensorrt-rtx", options, folder=folder / "again")[0]
         problems = list(check(report, again=folder / "again" / str(second.file), dynamic=dynamic))
     except LinglosError as error:
         return Row(variant, precision, shapes, time.monotonic() - started, detail=str(error), tools=tools)

@@ -30,10 +30,10 @@ from linglos_deploy.backends import registry
 from linglos_deploy.backends.base import Device
 from linglos_deploy.backends.machine import describe_machine
 from linglos_deploy.backends.pytorch import PyTorch
-from linglos_deploy.backends.trt.sidecar import read_record
-from linglos_deploy.choices import EngineChoice, Precision
+from linglos_deploy.choices import Precision
 from linglos_deploy.codec import write_json
-from linglos_deploy.engines import EngineOptions
+from linglos_deploy.engines.options import EngineOptions
+from linglos_deploy.engines.record import read_record
 from linglos_deploy.errors import LinglosError, MissingDependencyError
 from linglos_deploy.models.loading import ModelSource, load_model
 from linglos_deploy.parity.recording import record
@@ -187,7 +187,7 @@ def export_graph(variant: str, precision: str, *, folder: Path) -> OnnxArtifact:
         folder=folder,
         name=f"linglo_{variant}.{precision.replace('+', '-')}",
         precision=Precision(precision),
-        engine=EngineChoice.NONE,
+        engine="none",
         measure_latency=False,
     )
     report = export_bundle(request)

@@ -1,18 +1,15 @@
-"""What a backend can do is which of these protocols it satisfies: run an artifact, compile a graph, or both."""
+"""What a backend can do is which protocols it satisfies: those here, and that of a compiler in ``engines``."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
-from linglos_deploy.artifacts import Artifact, EngineArtifact, OnnxArtifact
-from linglos_deploy.choices import HardwareCompatibility as HardwareCompatibility
+from linglos_deploy.artifacts import Artifact
+from linglos_deploy.engines.compiler import Probeable as Probeable
 from linglos_deploy.errors import UsageError
-from linglos_deploy.progress import SILENT, Progress
+from linglos_deploy.reports.doctor import Probe as Probe
 from linglos_deploy.reports.profile import OperatorTime
 from linglos_deploy.signature import Batch, ModelSignature
 
@@ -45,7 +42,6 @@ class Device:
 
 
 CPU = Device()
-_COMPUTE_CAPABILITY = re.compile(r"[1-9]\d?\.\d")
 
 
 @runtime_checkable
@@ -122,118 +118,4 @@ class OperatorTimer(Protocol):
 
     def operator_times(self, artifact: Artifact, batch: Batch, *, runs: int) -> tuple[OperatorTime, ...]:
         """Run a batch ``runs`` times with the backend's own profiler on the CPU; return mean times, largest first."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class ShapeRange:
-    """The sizes that one optimization profile serves: any shape between ``min`` and ``max``, tuned for ``opt``."""
-
-    min: tuple[int, ...]
-    opt: tuple[int, ...]
-    max: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        for name in ("min", "opt", "max"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if not all(a <= b <= c for a, b, c in zip(self.min, self.opt, self.max, strict=True)):
-            raise UsageError("A profile needs min <= opt <= max.", found=f"{self.min}, {self.opt}, {self.max}")
-
-
-@dataclass(frozen=True, slots=True)
-class BuildSpec:
-    """How an engine is compiled. Precision lives in the graph: nothing here changes it, apart from ``tf32``.
-
-    Attributes:
-        profiles: One or more optimization profiles; each maps every input name to its shapes.
-        workspace_bytes: Limit of the scratch memory, ``None`` for the backend's default.
-        optimization_level: 0 to 5, ``None`` for the backend's default.
-        compute_capabilities: Targets of an ahead-of-time build such as ``("8.6", "8.9")``; empty for the default.
-        hardware_compatibility: Where an engine that is built for the GPU at hand may run besides.
-        version_compatible: Whether later releases of the backend may load the engine. It then carries host code,
-            which runs with the rights of the process that loads it.
-        refittable: Whether weights can be replaced in the built engine.
-        strip_weights: Whether weights are left out of the plan, to be filled in from the graph before the first run.
-        weight_streaming: Whether weights may stay in host memory and be streamed to the device.
-        tf32: Whether float32 products may be rounded to TF32. Off by default: a float32 graph gives float32.
-        allow_fallback: Whether an engine whose layers do not run in the precisions of the graph is accepted.
-    """
-
-    profiles: tuple[Mapping[str, ShapeRange], ...]
-    workspace_bytes: int | None = None
-    optimization_level: int | None = None
-    compute_capabilities: tuple[str, ...] = ()
-    hardware_compatibility: HardwareCompatibility = HardwareCompatibility.NONE
-    version_compatible: bool = False
-    refittable: bool = False
-    strip_weights: bool = False
-    weight_streaming: bool = False
-    tf32: bool = False
-    allow_fallback: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "profiles", tuple(self.profiles))
-        object.__setattr__(self, "compute_capabilities", tuple(self.compute_capabilities))
-        for capability in self.compute_capabilities:
-            if not _COMPUTE_CAPABILITY.fullmatch(capability):
-                raise UsageError(
-                    f"'{capability}' is not a compute capability.", expected="one such as 8.9", next_step="--sm 89"
-                )
-        if self.optimization_level is not None and self.optimization_level not in range(6):
-            raise UsageError(
-                "The optimization level is out of range.", found=str(self.optimization_level), expected="0 to 5"
-            )
-        if self.workspace_bytes is not None and self.workspace_bytes <= 0:
-            raise UsageError("The workspace must be positive.", found=f"{self.workspace_bytes} bytes")
-
-
-@runtime_checkable
-class Compiler(Protocol):
-    """Can compile a graph into an engine."""
-
-    name: str
-
-    def compile(
-        self, model: OnnxArtifact, spec: BuildSpec, *, out: Path, progress: Progress = SILENT
-    ) -> EngineArtifact:
-        """Compile ``model`` and write the plan to ``out``, with its ``.json`` sidecar.
-
-        Raises:
-            MissingDependencyError: The backend or a device it needs for building is missing.
-            BuildError: The graph cannot be compiled; the message names the node.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """What ``doctor`` says about a backend on this machine.
-
-    Attributes:
-        name: The backend.
-        installed: Whether its package can be imported.
-        version: Version of the package, if installed.
-        runs: Whether it can run a model here, now.
-        compiles: Whether it can compile an engine here, now.
-        detail: One sentence: what it offers here, or why it does not.
-        how_to_get: The command that would make it available, empty if nothing is missing.
-        facts: Further facts as JSON values, such as execution providers or supported compute capabilities.
-    """
-
-    name: str
-    installed: bool
-    version: str | None
-    runs: bool
-    compiles: bool
-    detail: str
-    how_to_get: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-@runtime_checkable
-class Probeable(Protocol):
-    """Can say what it offers on this machine, without heavy imports and without raising."""
-
-    def probe(self) -> Probe:
-        """Look at this machine."""
         ...

@@ -9,7 +9,8 @@ from pathlib import Path
 from linglos_deploy.backends import registry
 from linglos_deploy.backends.base import Probe
 from linglos_deploy.backends.machine import describe_machine
-from linglos_deploy.backends.trt.preflight import Host, check_engine
+from linglos_deploy.engines.compiler import Host
+from linglos_deploy.engines.preflight import check_engine
 from linglos_deploy.reports.doctor import BackendState, DoctorReport
 
 SCHEMA = "linglos.doctor/1"

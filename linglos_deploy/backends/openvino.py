@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from linglos_deploy.artifacts import Artifact, EngineArtifact, OnnxArtifact, Step, tool_versions
-from linglos_deploy.backends.base import CPU, BuildSpec, Device, Probe, Runner
+from linglos_deploy.backends.base import CPU, Device, Probe, Runner
 from linglos_deploy.backends.cpu import CpuFeatures, Int8Mode, this_cpu
 from linglos_deploy.backends.machine import platform_name
 from linglos_deploy.backends.operators import mean_times
-from linglos_deploy.backends.trt.sidecar import (
+from linglos_deploy.codec import to_json, write_json
+from linglos_deploy.engines.record import (
     SCHEMA,
     EngineRecord,
     PrecisionProof,
@@ -30,7 +31,7 @@ from linglos_deploy.backends.trt.sidecar import (
     sidecar_path,
     to_artifact,
 )
-from linglos_deploy.codec import to_json, write_json
+from linglos_deploy.engines.spec import BuildSpec
 from linglos_deploy.errors import ArtifactError, BuildError, MissingDependencyError, RunError, UsageError
 from linglos_deploy.files import atomic_file, sha256_file
 from linglos_deploy.progress import SILENT, Progress

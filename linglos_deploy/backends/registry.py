@@ -1,33 +1,29 @@
-"""Backends by name. Looking one up imports its adapter; importing this module imports none."""
+"""Backends by name, compilers included. Looking one up imports its adapter; importing this module imports none."""
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import importlib.metadata
 from collections.abc import Callable
 from typing import Any
 
-from linglos_deploy.backends.base import Compiler, Probe, Probeable, Runtime
+from linglos_deploy.backends.base import Probe, Probeable, Runtime
+from linglos_deploy.engines import registry as compilers
+from linglos_deploy.engines.compiler import Compiler
+from linglos_deploy.engines.registry import entry_points, load_factory
 from linglos_deploy.errors import UsageError
 
 BUILTIN = {
     "torch": "linglos_deploy.backends.pytorch:PyTorch",
     "onnxruntime": "linglos_deploy.backends.onnxruntime:OnnxRuntime",
-    "tensorrt": "linglos_deploy.backends.tensorrt:tensorrt",
-    "tensorrt-rtx": "linglos_deploy.backends.tensorrt_rtx:tensorrt_rtx",
-    "openvino": "linglos_deploy.backends.openvino:OpenVino",
 }
-"""Name -> ``module:factory``; the factory takes keyword options and returns a Runtime, a Compiler, or both."""
+"""Backends that compile nothing: name -> ``module:factory``; the factory takes keyword options, returns a Runtime."""
 
 ENTRY_POINTS = "linglos_deploy.backends"
-"""Entry-point group through which other distributions add backends."""
+"""Entry-point group through which other distributions add backends that run models."""
 
 
 def available() -> dict[str, str]:
     """Return all known backends: name -> ``module:factory``."""
-    added = {point.name: point.value for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
-    return {**added, **BUILTIN}
+    return {**entry_points(ENTRY_POINTS), **BUILTIN, **compilers.available()}
 
 
 def factory(name: str) -> Callable[..., Any]:
@@ -36,17 +32,7 @@ def factory(name: str) -> Callable[..., Any]:
     Raises:
         UsageError: No backend has that name.
     """
-    known = available()
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        raise UsageError(
-            f"There is no backend '{name}'.",
-            expected=", ".join(known),
-            next_step=f"did you mean '{close[0]}'?" if close else "see 'linglos-deploy doctor'",
-        )
-    module, _, attribute = known[name].partition(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-    return found
+    return load_factory(name, available(), kind="backend")
 
 
 def create(name: str, **options: Any) -> Any:
@@ -68,18 +54,6 @@ def runtime(name: str, **options: Any) -> Runtime:
     backend = create(name, **options)
     if not isinstance(backend, Runtime):
         raise UsageError(f"Backend '{name}' cannot run models.", next_step="see 'linglos-deploy doctor'")
-    return backend
-
-
-def compiler(name: str, **options: Any) -> Compiler:
-    """Create a backend that compiles engines.
-
-    Raises:
-        UsageError: No backend has that name, or it cannot compile engines.
-    """
-    backend = create(name, **options)
-    if not isinstance(backend, Compiler):
-        raise UsageError(f"Backend '{name}' does not compile engines.", next_step="see 'linglos-deploy doctor'")
     return backend
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact, load_onnx, onnx_signature
-from linglos_deploy.backends.trt.sidecar import open_engine
+from linglos_deploy.engines.record import open_engine
 from linglos_deploy.files import sha256_file
 
 if TYPE_CHECKING:

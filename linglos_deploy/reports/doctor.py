@@ -58,8 +58,19 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
-class BackendState:
-    """What one backend offers here; the fields are those of :class:`linglos_deploy.backends.base.Probe`."""
+class Probe:
+    """What ``doctor`` says about a backend on this machine.
+
+    Attributes:
+        name: The backend.
+        installed: Whether its package can be imported.
+        version: Version of the package, if installed.
+        runs: Whether it can run a model here, now.
+        compiles: Whether it can compile an engine here, now.
+        detail: One sentence: what it offers here, or why it does not.
+        how_to_get: The command that would make it available, empty if nothing is missing.
+        facts: Further facts as JSON values, such as execution providers or supported compute capabilities.
+    """
 
     name: str
     installed: bool
@@ -130,7 +141,7 @@ class DoctorReport:
 
     schema: str
     machine: Machine
-    backends: tuple[BackendState, ...]
+    backends: tuple[Probe, ...]
     engines: tuple[EngineCheck, ...] = ()
 
     @property

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from linglos_deploy.artifacts import open_onnx
-from linglos_deploy.choices import EngineChoice
-from linglos_deploy.engines import EngineOptions, choose_compilers, compile_graph, not_built
+from linglos_deploy.engines.compiling import NONE, choose_compilers, compile_graph, not_built
+from linglos_deploy.engines.options import EngineOptions
 from linglos_deploy.errors import MissingDependencyError, UsageError
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.reports.export import EngineOutcome
 
 
 def build_engines(
-    model: Path, choice: EngineChoice, engine_options: EngineOptions, *, folder: Path, progress: Progress = SILENT
+    model: Path, choice: str, engine_options: EngineOptions, *, folder: Path, progress: Progress = SILENT
 ) -> tuple[EngineOutcome, ...]:
     """Compile one graph with every compiler that ``choice`` stands for.
 
@@ -22,7 +22,7 @@ def build_engines(
         MissingDependencyError: Nothing can be built here.
         BuildError: The graph cannot be compiled.
     """
-    if choice is EngineChoice.NONE:
+    if choice == NONE:
         raise UsageError(
             "There is nothing to build.",
             found="--engine none",

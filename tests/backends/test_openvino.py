@@ -14,10 +14,12 @@ import pytest
 
 from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact
 from linglos_deploy.backends import registry
-from linglos_deploy.backends.base import BuildSpec, Compiler, Device, Noted, OperatorTimer, Runner, Runtime, ShapeRange
+from linglos_deploy.backends.base import Device, Noted, OperatorTimer, Runner, Runtime
 from linglos_deploy.backends.cpu import CpuFeatures, Int8Mode
 from linglos_deploy.backends.openvino import OpenVino
-from linglos_deploy.backends.trt.sidecar import open_engine
+from linglos_deploy.engines.compiler import Compiler
+from linglos_deploy.engines.record import open_engine
+from linglos_deploy.engines.spec import BuildSpec, ShapeRange
 from linglos_deploy.errors import ArtifactError, BuildError, DataError, MissingDependencyError, RunError, UsageError
 from tests.backends.graphs import affine_graph, saturating_graph
 

@@ -7,10 +7,10 @@ import pytest
 
 from linglos_deploy.artifacts import open_onnx
 from linglos_deploy.backends import registry
-from linglos_deploy.backends.base import BuildSpec, ShapeRange
 from linglos_deploy.backends.machine import find_gpus
 from linglos_deploy.backends.openvino import OpenVino
 from linglos_deploy.codec import from_json, to_json
+from linglos_deploy.engines.spec import BuildSpec, ShapeRange
 from linglos_deploy.errors import ArtifactError, UsageError
 from linglos_deploy.models.loading import ModelSource
 from linglos_deploy.profiling import measure as module

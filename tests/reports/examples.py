@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from linglos_deploy.profiling.statistics import summarize
-from linglos_deploy.reports.doctor import BackendState, Condition, DoctorReport, EngineCheck, Gpu, Machine
+from linglos_deploy.reports.doctor import Condition, DoctorReport, EngineCheck, Gpu, Machine, Probe
 from linglos_deploy.reports.export import Accuracy, AccuracyVerdict, EngineOutcome, ExportReport
 from linglos_deploy.reports.parity import (
     CriterionResult,
@@ -124,8 +124,8 @@ def doctor_report() -> DoctorReport:
     )
     check = EngineCheck("model.engine", "tensorrt", conditions, "linglos-deploy build")
     backends = (
-        BackendState("onnxruntime", True, "1.32", True, False, "runs"),
-        BackendState("tensorrt", False, None, False, False, "not installed", "pip install tensorrt"),
+        Probe("onnxruntime", True, "1.32", True, False, "runs"),
+        Probe("tensorrt", False, None, False, False, "not installed", "pip install tensorrt"),
     )
     return DoctorReport("linglos.doctor/1", MACHINE, backends, (check,))
 

@@ -11,27 +11,31 @@ from typing import Any
 
 from linglos_deploy.artifacts import Artifact, EngineArtifact, OnnxArtifact
 from linglos_deploy.backends import machine as this_machine
-from linglos_deploy.backends.base import CPU, BuildSpec, Device, Probe, Runner
-from linglos_deploy.backends.trt.build import build_engine, build_step, copy_engine
-from linglos_deploy.backends.trt.cache import EngineCache, cache_key, user_cache_dir
+from linglos_deploy.backends.base import CPU, Device, Probe, Runner
+from linglos_deploy.backends.trt.build import build_engine
 from linglos_deploy.backends.trt.cuda import Cuda
 from linglos_deploy.backends.trt.cuda import load_cuda as import_cuda
 from linglos_deploy.backends.trt.flavour import Flavour, installed_version, version_tuple
 from linglos_deploy.backends.trt.flavour import load as import_vendor
 from linglos_deploy.backends.trt.inspect import prove_precisions
 from linglos_deploy.backends.trt.precision import require_precisions
-from linglos_deploy.backends.trt.preflight import Host, require_loadable
 from linglos_deploy.backends.trt.runner import RunOptions, Session, open_session
-from linglos_deploy.backends.trt.sidecar import (
+from linglos_deploy.backends.trt.timing import timing_path
+from linglos_deploy.codec import write_json
+from linglos_deploy.engines.cache import EngineCache, cache_key, user_cache_dir
+from linglos_deploy.engines.compiler import Host
+from linglos_deploy.engines.preflight import require_loadable
+from linglos_deploy.engines.record import (
     UNKNOWN,
     EngineRecord,
     PrecisionProof,
+    build_step,
+    copy_engine,
     open_engine,
     read_record,
     sidecar_path,
 )
-from linglos_deploy.backends.trt.timing import timing_path
-from linglos_deploy.codec import write_json
+from linglos_deploy.engines.spec import BuildSpec
 from linglos_deploy.errors import ArtifactError, BuildError, MissingDependencyError
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.reports.doctor import Gpu, Machine

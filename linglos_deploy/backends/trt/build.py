@@ -8,23 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from linglos_deploy.artifacts import OnnxArtifact, Step, load_onnx
-from linglos_deploy.backends.base import BuildSpec
-from linglos_deploy.backends.trt.cache import copy_file
 from linglos_deploy.backends.trt.configure import configure, target_of
 from linglos_deploy.backends.trt.flavour import Flavour
 from linglos_deploy.backends.trt.log import Log, make_logger
 from linglos_deploy.backends.trt.monitor import interruptible, make_monitor
 from linglos_deploy.backends.trt.parse import describe_node, explain, parse_network
 from linglos_deploy.backends.trt.profiles import add_profiles
-from linglos_deploy.backends.trt.sidecar import (
+from linglos_deploy.backends.trt.timing import timing_cache
+from linglos_deploy.codec import to_builtins, write_json
+from linglos_deploy.engines.record import (
     SCHEMA,
     UNKNOWN,
     EngineRecord,
+    copy_file,
     log_path,
     sidecar_path,
 )
-from linglos_deploy.backends.trt.timing import timing_cache
-from linglos_deploy.codec import to_builtins, write_json
+from linglos_deploy.engines.spec import BuildSpec
 from linglos_deploy.errors import BuildError
 from linglos_deploy.files import atomic_file, sha256_bytes
 from linglos_deploy.progress import SILENT, Progress

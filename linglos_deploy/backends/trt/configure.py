@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from linglos_deploy.backends.base import BuildSpec, HardwareCompatibility
 from linglos_deploy.backends.trt.flavour import Flavour, member, require_member
-from linglos_deploy.backends.trt.sidecar import Target
+from linglos_deploy.choices import HardwareCompatibility
+from linglos_deploy.engines.record import Target
+from linglos_deploy.engines.spec import BuildSpec
 from linglos_deploy.errors import UsageError
 from linglos_deploy.reports.doctor import Gpu
 

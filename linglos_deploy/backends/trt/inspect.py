@@ -14,7 +14,7 @@ from linglos_deploy.backends.trt.cuda import Cuda
 from linglos_deploy.backends.trt.flavour import Flavour
 from linglos_deploy.backends.trt.precision import expected_precisions, read_inspector
 from linglos_deploy.backends.trt.runner import RunOptions, Session, numpy_dtype, open_session
-from linglos_deploy.backends.trt.sidecar import EngineRecord, PrecisionProof
+from linglos_deploy.engines.record import EngineRecord, PrecisionProof
 from linglos_deploy.errors import LinglosError
 
 REPEATS = 5

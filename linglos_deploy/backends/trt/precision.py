@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from linglos_deploy.backends.trt.sidecar import PrecisionProof
+from linglos_deploy.engines.record import PrecisionProof
 from linglos_deploy.errors import BuildError
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from linglos_deploy.backends.trt.cache import locked, read_blob, write_blob
 from linglos_deploy.backends.trt.flavour import member
+from linglos_deploy.engines.cache import locked, read_blob, write_blob
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from linglos_deploy.backends.trt.cuda import Buffer, Cuda
 from linglos_deploy.backends.trt.flavour import Flavour, member
 from linglos_deploy.backends.trt.log import Log, make_logger
 from linglos_deploy.backends.trt.rtx_cache import runtime_config
-from linglos_deploy.backends.trt.sidecar import EngineRecord
+from linglos_deploy.engines.record import EngineRecord
 from linglos_deploy.errors import ArtifactError, DataError, RunError
 from linglos_deploy.signature import Batch, ModelSignature
 

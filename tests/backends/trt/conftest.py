@@ -7,8 +7,8 @@ import pytest
 from trt_graphs import save_linear
 
 from linglos_deploy.artifacts import OnnxArtifact
-from linglos_deploy.backends.base import BuildSpec
-from linglos_deploy.backends.trt.profiles import make_profile
+from linglos_deploy.engines.profiles import make_profile
+from linglos_deploy.engines.spec import BuildSpec
 
 
 @pytest.fixture(autouse=True)

@@ -13,11 +13,12 @@ from onnx import TensorProto, helper
 from trt_graphs import PRECISIONS, save_convnet, save_graph
 
 from linglos_deploy.artifacts import OnnxArtifact, load_onnx
-from linglos_deploy.backends.base import BuildSpec, HardwareCompatibility
-from linglos_deploy.backends.tensorrt_rtx import tensorrt_rtx
+from linglos_deploy.backends.tensorrt import tensorrt_rtx
 from linglos_deploy.backends.trt.parse import explain
-from linglos_deploy.backends.trt.profiles import make_profile
-from linglos_deploy.backends.trt.sidecar import open_engine, read_record
+from linglos_deploy.choices import HardwareCompatibility
+from linglos_deploy.engines.profiles import make_profile
+from linglos_deploy.engines.record import open_engine, read_record
+from linglos_deploy.engines.spec import BuildSpec
 from linglos_deploy.errors import BuildError, UsageError
 from linglos_deploy.files import sha256_file
 from linglos_deploy.progress import Advance

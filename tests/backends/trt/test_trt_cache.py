@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from linglos_deploy.artifacts import OnnxArtifact, Step
-from linglos_deploy.backends.base import BuildSpec, ShapeRange
-from linglos_deploy.backends.tensorrt_rtx import tensorrt_rtx
-from linglos_deploy.backends.trt.cache import EngineCache, cache_key, locked, read_blob, user_cache_dir, write_blob
-from linglos_deploy.backends.trt.sidecar import read_record
+from linglos_deploy.backends.tensorrt import tensorrt_rtx
+from linglos_deploy.engines.cache import EngineCache, cache_key, locked, read_blob, user_cache_dir, write_blob
+from linglos_deploy.engines.record import read_record
+from linglos_deploy.engines.spec import BuildSpec, ShapeRange
 
 
 def test_the_cache_follows_xdg(tmp_path: Path):

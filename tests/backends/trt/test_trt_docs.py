@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from trt_graphs import save_linear
 
-from linglos_deploy.backends.trt.targets import PRESETS
+from linglos_deploy.engines.targets import PRESETS
 
 DOCS = Path(__file__).parents[3] / "docs"
 

@@ -12,9 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linglos_deploy.artifacts import OnnxArtifact
-from linglos_deploy.backends.base import BuildSpec, HardwareCompatibility, ShapeRange
-from linglos_deploy.backends.trt.preflight import Host, check_engine, rebuild_command, require_loadable
-from linglos_deploy.backends.trt.sidecar import (
+from linglos_deploy.choices import HardwareCompatibility
+from linglos_deploy.codec import write_json
+from linglos_deploy.engines.compiler import Host
+from linglos_deploy.engines.preflight import check_engine, require_loadable
+from linglos_deploy.engines.rebuild import rebuild_command
+from linglos_deploy.engines.record import (
     SCHEMA,
     UNKNOWN,
     EngineRecord,
@@ -23,7 +26,7 @@ from linglos_deploy.backends.trt.sidecar import (
     read_record,
     sidecar_path,
 )
-from linglos_deploy.codec import write_json
+from linglos_deploy.engines.spec import BuildSpec, ShapeRange
 from linglos_deploy.errors import ArtifactError
 from linglos_deploy.files import sha256_bytes
 from linglos_deploy.options import parse_bytes

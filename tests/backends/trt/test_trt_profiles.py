@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from linglos_deploy.artifacts import OnnxArtifact
-from linglos_deploy.backends.base import BuildSpec, ShapeRange
-from linglos_deploy.backends.trt.profiles import add_profiles, make_profile
+from linglos_deploy.backends.trt.profiles import add_profiles
+from linglos_deploy.engines.profiles import make_profile
+from linglos_deploy.engines.spec import BuildSpec, ShapeRange
 from linglos_deploy.errors import BuildError, UsageError
 from linglos_deploy.signature import ModelSignature, TensorSpec
 

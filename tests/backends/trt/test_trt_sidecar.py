@@ -8,11 +8,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from linglos_deploy.artifacts import OnnxArtifact
-from linglos_deploy.backends.base import BuildSpec
-from linglos_deploy.backends.tensorrt_rtx import tensorrt_rtx
-from linglos_deploy.backends.trt.preflight import Host, check_engine
-from linglos_deploy.backends.trt.sidecar import EngineRecord, Target, read_record, sidecar_path
+from linglos_deploy.backends.tensorrt import tensorrt_rtx
 from linglos_deploy.codec import schema
+from linglos_deploy.engines.compiler import Host
+from linglos_deploy.engines.preflight import check_engine
+from linglos_deploy.engines.record import EngineRecord, Target, read_record, sidecar_path
+from linglos_deploy.engines.spec import BuildSpec
 from linglos_deploy.files import atomic_file
 from linglos_deploy.reports.doctor import Machine
 

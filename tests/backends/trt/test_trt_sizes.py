@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linglos_deploy.backends.trt.sizes import (
+from linglos_deploy.engines.sizes import (
     SizeProfile,
     around,
     check_covers,

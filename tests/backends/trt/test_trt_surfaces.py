@@ -18,12 +18,14 @@ from trt_graphs import save_graph
 from trt_standin import RELEASES, SURFACES, WEIGHT, make_rtx_standin, make_standin
 
 from linglos_deploy.artifacts import OnnxArtifact
-from linglos_deploy.backends.base import BuildSpec, Device, HardwareCompatibility
+from linglos_deploy.backends.base import Device
 from linglos_deploy.backends.trt.backend import Options, TensorRt
 from linglos_deploy.backends.trt.flavour import TENSORRT, TENSORRT_RTX, load
-from linglos_deploy.backends.trt.profiles import make_profile
 from linglos_deploy.backends.trt.runner import RunOptions
-from linglos_deploy.backends.trt.sidecar import read_record
+from linglos_deploy.choices import HardwareCompatibility
+from linglos_deploy.engines.profiles import make_profile
+from linglos_deploy.engines.record import read_record
+from linglos_deploy.engines.spec import BuildSpec
 from linglos_deploy.errors import (
     ArtifactError,
     BuildError,

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from linglos_deploy.backends.base import BuildSpec, HardwareCompatibility
 from linglos_deploy.backends.trt.flavour import FLAVOURS
-from linglos_deploy.backends.trt.targets import PRESETS, apply_preset, find_preset
+from linglos_deploy.choices import HardwareCompatibility
+from linglos_deploy.engines.spec import BuildSpec
+from linglos_deploy.engines.targets import PRESETS, apply_preset, find_preset
 from linglos_deploy.errors import UsageError
 
 

@@ -1,4 +1,4 @@
-"""The ``.json`` file beside a plan: what the plan is, what it needs, how it was made.
+"""The ``.json`` file beside a plan: what the plan is, what it needs, how it was made, whatever compiled it.
 
 The plan itself stays exactly as the builder wrote it, so that other tools can read it too. This schema is the contract
 with the C++ library, which reads the same file.
@@ -6,14 +6,17 @@ with the C++ library, which reads the same file.
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from linglos_deploy.artifacts import EngineArtifact, Lineage
-from linglos_deploy.backends.base import BuildSpec
-from linglos_deploy.codec import read_json
+from linglos_deploy.artifacts import EngineArtifact, Lineage, OnnxArtifact, Step
+from linglos_deploy.codec import read_json, to_builtins, write_json
+from linglos_deploy.engines.spec import BuildSpec
 from linglos_deploy.errors import ArtifactError
+from linglos_deploy.files import atomic_file, sha256_file
 from linglos_deploy.signature import ModelSignature
 
 SCHEMA = "linglos.engine/1"
@@ -29,6 +32,7 @@ class Target:
         gpu: Model of the GPU it was built on; ``None`` for an ahead-of-time build.
         driver: Driver version where it was built; ``None`` without one.
         platform: Operating system and processor, such as ``linux-x86_64``; empty if it does not matter.
+        instructions: Instruction sets of the processor that it was compiled for and needs; empty if none matters.
     """
 
     compute_capabilities: tuple[str, ...] = ()
@@ -36,6 +40,7 @@ class Target:
     gpu: str | None = None
     driver: str | None = None
     platform: str = ""
+    instructions: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """Return the compute capabilities in words, such as ``8.6, 8.9`` or ``8.0 or later``."""
@@ -78,7 +83,7 @@ class EngineRecord:
 
     Attributes:
         schema: ``linglos.engine/1``.
-        backend: ``tensorrt`` or ``tensorrt-rtx``.
+        backend: Name of the compiler, such as ``tensorrt``, ``tensorrt-rtx`` or ``openvino``.
         version: Version of the library that built the plan.
         digest: SHA-256 of the plan.
         bytes: Size of the plan.
@@ -92,6 +97,7 @@ class EngineRecord:
         precision: What is known about the precisions of its layers.
         signature: Its inputs and outputs.
         lineage: How it came to be.
+        onnx_path: Where the graph lay when the engine was compiled, seen from the plan's folder; only a hint.
     """
 
     schema: str
@@ -109,6 +115,7 @@ class EngineRecord:
     precision: PrecisionProof
     signature: ModelSignature
     lineage: Lineage
+    onnx_path: str = ""
 
 
 def sidecar_path(plan: Path) -> Path:
@@ -154,14 +161,86 @@ def open_engine(plan: Path) -> EngineArtifact:
 
 def to_artifact(record: EngineRecord, plan: Path) -> EngineArtifact:
     """Return the artifact that ``record`` describes."""
-    requirements = {"version": record.version, "compute_capability": record.target.describe()}
-    if record.target.platform:
-        requirements["platform"] = record.target.platform
+    requirements = {
+        "version": record.version,
+        "compute_capability": record.target.describe(),
+        "platform": record.target.platform,
+        "instructions": ", ".join(record.target.instructions),
+    }
     return EngineArtifact(
         path=plan,
         signature=record.signature,
         digest=record.digest,
         backend=record.backend,
-        requirements=requirements,
+        requirements={name: wanted for name, wanted in requirements.items() if wanted},
         lineage=record.lineage,
     )
+
+
+def build_step(backend: str, version: str, *, model: OnnxArtifact, spec: BuildSpec) -> Step:
+    """Return the step that a build adds to an engine's lineage."""
+    return Step(
+        stage="build",
+        inputs={"onnx": model.digest},
+        config={"backend": backend, **to_builtins(spec)},
+        tools={backend: version},
+    )
+
+
+def write_engine(record: EngineRecord, plan: bytes, *, log: str, out: Path) -> None:
+    """Write log, sidecar and plan, the plan last: where a plan stands, its description stands too."""
+    with atomic_file(log_path(out)) as partial:
+        partial.write_text(log, encoding="utf-8")
+    write_json(record, sidecar_path(out))
+    with atomic_file(out) as partial:
+        partial.write_bytes(plan)
+
+
+def copy_engine(plan: Path, record: EngineRecord, *, out: Path) -> None:
+    """Copy a plan and its log to ``out``, under a sidecar of its own; the plan last, as :func:`write_engine` does."""
+    if log_path(plan).is_file():
+        copy_file(log_path(plan), log_path(out))
+    write_json(record, sidecar_path(out))
+    copy_file(plan, out)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file whole or not at all."""
+    with atomic_file(target) as partial:
+        shutil.copyfile(source, partial)
+
+
+def adopt(record: EngineRecord, *, model: OnnxArtifact, spec: BuildSpec, out: Path) -> EngineRecord:
+    """Return the record of an engine from the cache, with the names and the lineage of the graph at hand."""
+    step = build_step(record.backend, record.version, model=model, spec=spec)
+    return replace(
+        record,
+        onnx_name=model.path.name,
+        onnx_path=path_from(out.parent, model.path),
+        signature=model.signature,
+        lineage=(*model.lineage, step),
+    )
+
+
+def path_from(folder: Path, path: Path) -> str:
+    """Return ``path`` as seen from ``folder``, empty if there is no such way (another drive)."""
+    try:
+        return Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()
+    except ValueError:
+        return ""
+
+
+def find_graph(record: EngineRecord, plan: Path) -> Path | None:
+    """Return the graph that an engine was compiled from, known by its digest: where it lay, or near the plan.
+
+    Looked at are the place noted in the record, then the plan's folder, the one above and the folders in that one.
+    """
+    folder = plan.absolute().parent
+    places = [folder / record.onnx_path] if record.onnx_path else []
+    places += [folder / record.onnx_name, folder.parent / record.onnx_name]
+    places += sorted(folder.parent.glob(f"*/{record.onnx_name}"))
+    for place in places:
+        if place.is_file() and sha256_file(place) == record.onnx_digest:
+            near = Path(os.path.relpath(place, folder))
+            return Path(os.path.normpath(plan.parent / near))
+    return None

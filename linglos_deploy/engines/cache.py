@@ -9,13 +9,14 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from linglos_deploy.backends.base import BuildSpec
-from linglos_deploy.backends.trt.sidecar import log_path, read_record, sidecar_path
+from linglos_deploy.artifacts import EngineArtifact
 from linglos_deploy.codec import to_json
+from linglos_deploy.engines.record import copy_file, log_path, open_engine, read_record, sidecar_path
+from linglos_deploy.engines.spec import BuildSpec
 from linglos_deploy.errors import ArtifactError, OutputError
 from linglos_deploy.files import atomic_file, sha256_bytes, sha256_file
 
@@ -42,7 +43,7 @@ def cache_key(*, graph: str, spec: BuildSpec, backend: str, version: str, machin
     Args:
         graph: Digest of the ONNX file.
         spec: How it is compiled.
-        backend: The flavour.
+        backend: The compiler.
         version: Version of the library that compiles.
         machine: What of the machine decides the result; empty for ahead-of-time builds.
     """
@@ -55,6 +56,31 @@ def cache_key(*, graph: str, spec: BuildSpec, backend: str, version: str, machin
         "machine": dict(sorted(machine.items())),
     }
     return sha256_bytes(to_json(parts).encode())
+
+
+def compile_or_copy(
+    cache: EngineCache | None, key: str, *, out: Path, build: Callable[[], None], copy: Callable[[Path], None]
+) -> EngineArtifact:
+    """Compile an engine to ``out``, or copy the one that was compiled from the same things before.
+
+    Args:
+        cache: Where engines are kept; ``None`` compiles anew and keeps nothing.
+        key: Of :func:`cache_key`.
+        out: Where the plan goes.
+        build: Compiles it there, with its sidecar.
+        copy: Copies a kept plan there, with a sidecar for the graph at hand.
+    """
+    if cache is None:
+        build()
+        return open_engine(out)
+    with cache.lock(key):
+        kept = cache.find(key)
+        if kept is None:
+            build()
+            cache.store(key, plan=out)
+        else:
+            copy(kept)
+    return open_engine(out)
 
 
 class EngineCache:
@@ -83,7 +109,8 @@ class EngineCache:
         """
         try:
             entry = self._plan(key)
-            copy_file(log_path(plan), log_path(entry))
+            if log_path(plan).is_file():
+                copy_file(log_path(plan), log_path(entry))
             copy_file(sidecar_path(plan), sidecar_path(entry))
             copy_file(plan, entry)
             self._trim(keep=entry.parent)
@@ -136,9 +163,3 @@ def write_blob(path: Path, data: bytes) -> None:
     """Write a vendor's cache file whole; a cache that cannot be written is no reason to fail."""
     with suppress(OSError, OutputError), atomic_file(path) as partial:
         partial.write_bytes(data)
-
-
-def copy_file(source: Path, target: Path) -> None:
-    """Copy a file whole or not at all."""
-    with atomic_file(target) as partial:
-        shutil.copyfile(source, partial)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, replace
 
-from linglos_deploy.backends.base import BuildSpec, HardwareCompatibility
 from linglos_deploy.backends.trt.flavour import TENSORRT, TENSORRT_RTX
+from linglos_deploy.choices import HardwareCompatibility
+from linglos_deploy.engines.spec import BuildSpec
 from linglos_deploy.errors import UsageError
 
 

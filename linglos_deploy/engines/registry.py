@@ -1,0 +1,95 @@
+"""Compilers by name: those of this package, and those that other distributions bring. Imports none of them."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from linglos_deploy.engines.compiler import Compiler, Probeable
+from linglos_deploy.errors import UsageError
+from linglos_deploy.reports.doctor import Probe
+
+BUILTIN = {
+    "tensorrt": "linglos_deploy.backends.tensorrt:tensorrt",
+    "tensorrt-rtx": "linglos_deploy.backends.tensorrt:tensorrt_rtx",
+    "openvino": "linglos_deploy.backends.openvino:OpenVino",
+}
+"""Name -> ``module:factory``; the factory takes keyword options and returns a :class:`Compiler`, which may also be a
+``Runtime`` that runs its engines."""
+
+ENTRY_POINTS = "linglos_deploy.compilers"
+"""Entry-point group through which other distributions add compilers."""
+
+AUTO = ("tensorrt-rtx", "tensorrt")
+"""What ``--engine auto`` tries. A CPU runs the graph itself just as well, so OpenVINO is for who asks for it."""
+
+
+def available() -> dict[str, str]:
+    """Return all known compilers: name -> ``module:factory``."""
+    return {**entry_points(ENTRY_POINTS), **BUILTIN}
+
+
+def entry_points(group: str) -> dict[str, str]:
+    """Return what other distributions add to a group: name -> ``module:factory``."""
+    return {point.name: point.value for point in importlib.metadata.entry_points(group=group)}
+
+
+def load_factory(name: str, known: Mapping[str, str], *, kind: str) -> Callable[..., Any]:
+    """Import what creates the entry ``name`` of ``known``; its parameters are the entry's options.
+
+    Raises:
+        UsageError: There is no such entry; ``kind`` says what was looked for.
+    """
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        raise UsageError(
+            f"There is no {kind} '{name}'.",
+            expected=", ".join(known),
+            next_step=f"did you mean '{close[0]}'?" if close else "see 'linglos-deploy doctor'",
+        )
+    module, _, attribute = known[name].partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def factory(name: str) -> Callable[..., Any]:
+    """Return what creates a compiler; its parameters are the compiler's options.
+
+    Raises:
+        UsageError: There is none of that name.
+    """
+    return load_factory(name, available(), kind="compiler")
+
+
+def compiler(name: str, **options: Any) -> Compiler:
+    """Create a compiler.
+
+    Args:
+        name: Which one.
+        options: Of its factory.
+
+    Raises:
+        UsageError: There is none of that name, or what its factory returns compiles nothing.
+    """
+    made = factory(name)(**options)
+    if not isinstance(made, Compiler):
+        raise UsageError(
+            f"'{name}' does not compile engines.", found=type(made).__name__, next_step="see 'linglos-deploy doctor'"
+        )
+    return made
+
+
+def probe(name: str) -> Probe:
+    """Say what a compiler offers on this machine.
+
+    Raises:
+        UsageError: There is none of that name.
+    """
+    made = compiler(name)
+    if isinstance(made, Probeable):
+        return made.probe()
+    detail = "added by another distribution"
+    return Probe(name, installed=True, version=None, runs=False, compiles=True, detail=detail)
