@@ -25,14 +25,15 @@ if TYPE_CHECKING:
     from linglos_deploy.artifacts import EngineArtifact as EngineArtifact
     from linglos_deploy.artifacts import OnnxArtifact as OnnxArtifact
     from linglos_deploy.artifacts import TorchModel as TorchModel
-    from linglos_deploy.backends.base import BuildSpec as BuildSpec
     from linglos_deploy.bundle import Bundle as Bundle
     from linglos_deploy.calibration.calibrate import CalibrationConfig as CalibrationConfig
     from linglos_deploy.calibration.table import CalibrationTable as CalibrationTable
-    from linglos_deploy.choices import EngineChoice as EngineChoice
     from linglos_deploy.choices import Method as Method
     from linglos_deploy.choices import Precision as Precision
-    from linglos_deploy.engines import EngineOptions as EngineOptions
+    from linglos_deploy.engines.options import EngineOptions as EngineOptions
+    from linglos_deploy.engines.profiles import InputShape as InputShape
+    from linglos_deploy.engines.spec import BuildSpec as BuildSpec
+    from linglos_deploy.engines.spec import ShapeRange as ShapeRange
     from linglos_deploy.errors import LinglosError as LinglosError
     from linglos_deploy.exporters.config import ExportConfig as ExportConfig
     from linglos_deploy.images.preprocessing import PreprocessSpec as PreprocessSpec
@@ -47,12 +48,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "linglos_deploy.api": ("build", "calibrate", "check_parity", "export", "open_bundle", "profile", "quantize"),
     "linglos_deploy.artifacts": ("EngineArtifact", "OnnxArtifact", "TorchModel"),
-    "linglos_deploy.backends.base": ("BuildSpec",),
     "linglos_deploy.bundle": ("Bundle",),
     "linglos_deploy.calibration.calibrate": ("CalibrationConfig",),
     "linglos_deploy.calibration.table": ("CalibrationTable",),
-    "linglos_deploy.choices": ("EngineChoice", "Method", "Precision"),
-    "linglos_deploy.engines": ("EngineOptions",),
+    "linglos_deploy.choices": ("Method", "Precision"),
+    "linglos_deploy.engines.options": ("EngineOptions",),
+    "linglos_deploy.engines.profiles": ("InputShape",),
+    "linglos_deploy.engines.spec": ("BuildSpec", "ShapeRange"),
     "linglos_deploy.errors": ("LinglosError",),
     "linglos_deploy.exporters.config": ("ExportConfig",),
     "linglos_deploy.images.preprocessing": ("PreprocessSpec",),

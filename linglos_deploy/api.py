@@ -13,7 +13,7 @@ from dataclasses import replace as changed
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from linglos_deploy.choices import EngineChoice, Precision
+from linglos_deploy.choices import Precision
 from linglos_deploy.errors import UsageError
 from linglos_deploy.progress import SILENT, Progress
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from linglos_deploy.bundle import Bundle
     from linglos_deploy.calibration.calibrate import CalibrationConfig
     from linglos_deploy.calibration.table import CalibrationTable
-    from linglos_deploy.engines import EngineOptions
+    from linglos_deploy.engines.options import EngineOptions
     from linglos_deploy.exporters.config import ExportConfig
     from linglos_deploy.images.preprocessing import PreprocessSpec
     from linglos_deploy.models.factory import ModelDescription
@@ -59,7 +59,7 @@ def export(
     max_accuracy_drop: float | None = None,
     graph: ExportConfig | None = None,
     scheme: QuantScheme | None = None,
-    engine: EngineChoice | str = EngineChoice.AUTO,
+    engine: str = "auto",
     engine_options: EngineOptions | None = None,
     measure_latency: bool = True,
     threads: int = 0,
@@ -91,7 +91,7 @@ def export(
         max_accuracy_drop: Largest accepted loss of top-1 against PyTorch, in percentage points.
         graph: How the model becomes a graph; its precision is ``precision``.
         scheme: How INT8 ranges are chosen.
-        engine: What is compiled; ``auto`` takes all that this machine can.
+        engine: Name of a compiler; ``auto`` takes all of NVIDIA's that work here, ``none`` compiles nothing.
         engine_options: How engines are built.
         measure_latency: Whether the graphs are profiled.
         threads: Threads of ONNX Runtime, 0 for its own choice.
@@ -122,7 +122,7 @@ def export(
         evaluation=_path_of(evaluation),
         max_accuracy_drop=max_accuracy_drop,
         scheme=scheme or QuantScheme(),
-        engine=choice_of(EngineChoice, engine, option="engine"),
+        engine=engine,
         measure_latency=measure_latency,
         threads=threads,
         seed=seed,
@@ -247,7 +247,7 @@ def build(
     model: StrPath,
     output: StrPath | None = None,
     *,
-    engine: EngineChoice | str = EngineChoice.AUTO,
+    engine: str = "auto",
     engine_options: EngineOptions | None = None,
     progress: Progress = SILENT,
 ) -> tuple[EngineOutcome, ...]:
@@ -259,7 +259,7 @@ def build(
     Args:
         model: The graph.
         output: Folder of the engines; that of the graph by default.
-        engine: What to compile; ``auto`` takes all that this machine can.
+        engine: Name of a compiler; ``auto`` takes all of NVIDIA's that work here.
         engine_options: Profiles, target and settings.
         progress: Told about every stage.
 
@@ -271,12 +271,12 @@ def build(
         MissingDependencyError: Nothing can be built here.
         BuildError: The graph cannot be compiled.
     """
-    from linglos_deploy.engines import EngineOptions
+    from linglos_deploy.engines.options import EngineOptions
     from linglos_deploy.verbs.build import build_engines
 
     return build_engines(
         Path(model),
-        choice_of(EngineChoice, engine, option="engine"),
+        engine,
         engine_options or EngineOptions(),
         folder=_path_of(output) or Path(model).parent,
         progress=progress,

@@ -15,8 +15,8 @@ from linglos_deploy.errors import UsageError
 from linglos_deploy.running import load_config
 
 if TYPE_CHECKING:
-    from linglos_deploy.backends.base import BuildSpec
-    from linglos_deploy.engines import EngineOptions
+    from linglos_deploy.engines.options import EngineOptions
+    from linglos_deploy.engines.spec import BuildSpec
     from linglos_deploy.quantization.scheme import QuantScheme
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -53,6 +53,31 @@ NodesToExclude = Annotated[
     typer.Option("--nodes-to-exclude", metavar="REGEX", help="Keep these nodes in floating point (repeatable)."),
 ]
 
+
+def complete_engine(incomplete: str) -> list[str]:
+    """Return what ``--engine`` takes and begins so, for the shell."""
+    from linglos_deploy.engines.registry import choices
+
+    return [name for name in choices() if name.startswith(incomplete)]
+
+
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="auto|none|NAME",
+        autocompletion=complete_engine,
+        help="What compiles: a name that 'doctor' lists; auto takes all of NVIDIA's that work here.",
+    ),
+]
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape",
+        metavar="NAME=1x3x320x320",
+        help="Shape of an input an engine serves, or its smallest, best and largest: NAME=MIN:BEST:MAX (repeatable).",
+    ),
+]
 Profiles = Annotated[
     list[str] | None,
     typer.Option("--profile", metavar="MIN,BEST,MAX", help="Batch sizes an engine serves (repeatable) [1,1,8]."),
@@ -185,19 +210,27 @@ def import_from_here() -> None:
 
 
 def engine_options(
-    profile: list[str] | None, size_profile: str | None, settings: BuildSpec, *, target: str | None, no_cache: bool
+    profile: list[str] | None,
+    size_profile: str | None,
+    shape: list[str] | None,
+    settings: BuildSpec,
+    *,
+    target: str | None,
+    no_cache: bool,
 ) -> EngineOptions:
     """Put together how engines are built.
 
     Raises:
-        UsageError: A profile is none.
+        UsageError: A profile or a shape is none.
     """
-    from linglos_deploy.backends.trt.sizes import parse_size_profile
-    from linglos_deploy.engines import EngineOptions, parse_batch_profile
+    from linglos_deploy.engines.options import EngineOptions, parse_batch_profile
+    from linglos_deploy.engines.profiles import parse_input_shape
+    from linglos_deploy.engines.sizes import parse_size_profile
 
     return EngineOptions(
-        batch_profiles=tuple(parse_batch_profile(text) for text in profile or ["1,1,8"]),
+        batch_profiles=tuple(parse_batch_profile(text) for text in profile) if profile else None,
         size_profile=None if size_profile is None else parse_size_profile(size_profile),
+        shapes=tuple(parse_input_shape(text) for text in shape or ()),
         settings=settings,
         target=target,
         cache=not no_cache,
@@ -210,7 +243,7 @@ def build_spec(workspace: str | None, optimization_level: int | None, sm: str | 
     Raises:
         UsageError: A text is no value of its option.
     """
-    from linglos_deploy.backends.base import BuildSpec
+    from linglos_deploy.engines.spec import BuildSpec
 
     return BuildSpec(
         profiles=(),

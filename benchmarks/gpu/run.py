@@ -34,6 +34,7 @@ from linglos_deploy.choices import Precision
 from linglos_deploy.codec import write_json
 from linglos_deploy.engines.options import EngineOptions
 from linglos_deploy.engines.record import read_record
+from linglos_deploy.engines.registry import compiler
 from linglos_deploy.errors import LinglosError, MissingDependencyError
 from linglos_deploy.models.loading import ModelSource, load_model
 from linglos_deploy.parity.recording import record
@@ -213,9 +214,7 @@ def engine_call(
     with ExitStack() as stack:
         started = time.monotonic()
         try:
-            engine = registry.compiler(backend).compile(
-                graph, spec, out=folder / f"{graph.digest[:12]}.{backend}.engine"
-            )
+            engine = compiler(backend).compile(graph, spec, out=folder / f"{graph.digest[:12]}.{backend}.engine")
             seconds = time.monotonic() - started
             runner = stack.enter_context(registry.runtime(backend).open(engine, device=Device("cuda", 0)))
             check = check_engine(model, engine, runner, precision, folder=folder, name=name, seconds=seconds)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 from linglos_deploy.backends import registry
@@ -11,7 +10,7 @@ from linglos_deploy.backends.base import Probe
 from linglos_deploy.backends.machine import describe_machine
 from linglos_deploy.engines.compiler import Host
 from linglos_deploy.engines.preflight import check_engine
-from linglos_deploy.reports.doctor import BackendState, DoctorReport
+from linglos_deploy.reports.doctor import DoctorReport
 
 SCHEMA = "linglos.doctor/1"
 
@@ -33,11 +32,10 @@ def examine(engines: Sequence[Path] = (), *, device: int = 0) -> DoctorReport:
     )
 
 
-def _probe(name: str) -> BackendState:
+def _probe(name: str) -> Probe:
     """One broken installation must not hide what the others can do."""
     try:
-        probe = registry.probe(name)
+        return registry.probe(name)
     except Exception as error:
         detail = f"cannot be examined: {type(error).__name__}: {error}"
-        probe = Probe(name, installed=False, version=None, runs=False, compiles=False, detail=detail)
-    return BackendState(**{field.name: getattr(probe, field.name) for field in fields(BackendState)})
+        return Probe(name, installed=False, version=None, runs=False, compiles=False, detail=detail)

@@ -7,34 +7,42 @@ see ``docs/decisions/openvino-numerics.md``.
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from linglos_deploy.artifacts import Artifact, EngineArtifact, OnnxArtifact, Step, tool_versions
+from linglos_deploy.artifacts import Artifact, EngineArtifact, OnnxArtifact, tool_versions
 from linglos_deploy.backends.base import CPU, Device, Probe, Runner
 from linglos_deploy.backends.cpu import CpuFeatures, Int8Mode, this_cpu
-from linglos_deploy.backends.machine import platform_name
+from linglos_deploy.backends.machine import describe_machine, platform_name
 from linglos_deploy.backends.operators import mean_times
-from linglos_deploy.codec import to_json, write_json
+from linglos_deploy.choices import HardwareCompatibility
+from linglos_deploy.codec import to_json
+from linglos_deploy.engines.cache import EngineCache, cache_key, compile_or_copy, user_cache_dir
+from linglos_deploy.engines.compiler import Host, condition
+from linglos_deploy.engines.preflight import require_loadable
 from linglos_deploy.engines.record import (
     SCHEMA,
     EngineRecord,
     PrecisionProof,
     Target,
-    sidecar_path,
-    to_artifact,
+    adopt,
+    build_step,
+    copy_engine,
+    path_from,
+    read_record,
+    write_engine,
 )
 from linglos_deploy.engines.spec import BuildSpec
 from linglos_deploy.errors import ArtifactError, BuildError, MissingDependencyError, RunError, UsageError
-from linglos_deploy.files import atomic_file, sha256_file
+from linglos_deploy.files import sha256_bytes
 from linglos_deploy.progress import SILENT, Progress
+from linglos_deploy.reports.doctor import Condition
 from linglos_deploy.reports.profile import OperatorTime
 from linglos_deploy.signature import Batch, ModelSignature
 
@@ -54,11 +62,15 @@ class OpenVino:
         threads: Threads of one inference, 0 for OpenVINO's choice (one a physical core).
         int8: What to do where INT8 kernels overflow; of no effect elsewhere.
         cpu: The CPU to decide for.
+        cache: Whether blobs of earlier builds are used and kept.
+        cache_dir: Where they are kept; ``None`` for this package's folder in the user's cache directory.
     """
 
     threads: int = 0
     int8: Int8Mode = Int8Mode.EXACT
     cpu: CpuFeatures = field(default_factory=this_cpu)
+    cache: bool = True
+    cache_dir: Path | None = None
     name: str = field(default=NAME, init=False)
 
     def __post_init__(self) -> None:
@@ -88,7 +100,7 @@ class OpenVino:
                 compiled = _compile(core, model, self._properties(), path=artifact.path)
                 notes = _notes(self.cpu, self.int8) if _quantized(model) else ()
             case EngineArtifact(backend=backend) if backend == NAME:
-                compiled = _import(core, artifact, self._properties())
+                compiled = _import(core, artifact, self._properties(), Host(describe_machine()), self)
                 notes = _blob_notes(self.cpu, artifact)
             case _:
                 raise ArtifactError(
@@ -104,63 +116,71 @@ class OpenVino:
     def compile(
         self, model: OnnxArtifact, spec: BuildSpec, *, out: Path, progress: Progress = SILENT
     ) -> EngineArtifact:
-        """Compile ``model`` to a blob at ``out`` with a ``.json`` sidecar of the same stem.
+        """Compile ``model`` to a blob at ``out`` with a ``.json`` sidecar, or take the same blob from the cache.
 
         The blob takes every shape between the smallest and the largest of all profiles. It loads only with the same
-        OpenVINO version on a CPU with the same instruction sets. Workspace size, optimization level and compute
-        capabilities mean nothing here and are ignored.
+        OpenVINO version on a CPU with the same instruction sets.
 
         Raises:
+            UsageError: ``spec`` asks for something that OpenVINO does not have.
             ArtifactError: The graph is missing or damaged.
             BuildError: OpenVINO cannot compile it for these shapes.
             MissingDependencyError: OpenVINO is not installed.
         """
-        with progress.stage(f"compile for {NAME}") as advance:
-            core = _core()
-            graph = _read(core, model)
-            try:
-                graph.reshape(_bounds(spec))
-                blob = core.compile_model(graph, "CPU", self._properties()).export_model()
-            except RuntimeError as error:
-                raise BuildError(
-                    f"OpenVINO cannot compile '{model.path}'.",
-                    found=_reason(error),
-                    next_step="check that the profile's shapes are shapes that the graph takes",
-                ) from error
-            with atomic_file(out) as partial:
-                partial.write_bytes(blob.getbuffer() if hasattr(blob, "getbuffer") else blob)
-            advance()
-        tools = tool_versions("openvino")
-        config = {
-            "profiles": json.loads(to_json(spec.profiles)),
-            "int8": self.int8.value,
-            "quantized": _quantized(graph),
-        }
-        record = EngineRecord(
-            schema=SCHEMA,
-            backend=NAME,
-            version=tools["openvino"],
-            digest=sha256_file(out),
-            bytes=out.stat().st_size,
-            onnx_digest=model.digest,
-            onnx_name=model.path.name,
-            target=Target(platform=platform_name()),
+        _refuse_what_is_not_offered(spec)
+        _core()  # where it is missing, say so before the cache answers
+        version = tool_versions("openvino")["openvino"]
+        key = cache_key(
+            graph=model.digest,
             spec=spec,
-            flags=(),
-            strongly_typed=True,
-            host_code=False,
-            precision=PrecisionProof(inspected=False, detail="not inspected"),
-            signature=model.signature,
-            lineage=(*model.lineage, Step("build", {"model": model.digest}, config, tools)),
+            backend=NAME,
+            version=version,
+            machine={
+                "platform": platform_name(),
+                "instructions": ",".join(self.cpu.instructions),
+                "properties": to_json(self._properties()),
+            },
         )
-        write_json(record, sidecar_path(out))
-        return to_artifact(record, out)
+        return compile_or_copy(
+            EngineCache(self.cache_dir or user_cache_dir()) if self.cache else None,
+            key,
+            out=out,
+            build=partial(self._build, model, spec, version=version, out=out, progress=progress),
+            copy=partial(self._copy, model=model, spec=spec, out=out),
+        )
+
+    def conditions(self, plan: Path, record: EngineRecord, host: Host) -> tuple[Condition, ...]:
+        """Compare a blob with a machine."""
+        version = _installed_version() if host.versions is None else host.versions.get(NAME)
+        missing = [name for name in record.target.instructions if name not in self.cpu.instructions]
+        return (
+            condition(
+                "version",
+                version == record.version,
+                version or "not installed",
+                record.version,
+                "a blob loads in the OpenVINO release that compiled it",
+            ),
+            condition(
+                "platform",
+                record.target.platform in {"", host.machine.platform},
+                host.machine.platform,
+                record.target.platform or "any",
+                "a blob is tied to the operating system and processor it was compiled on",
+            ),
+            condition(
+                "instructions",
+                not missing,
+                ", ".join(self.cpu.instructions) or "none of those that matter",
+                ", ".join(record.target.instructions) or "any",
+                f"this CPU lacks {', '.join(missing)}",
+            ),
+        )
 
     def probe(self) -> Probe:
         """Say whether OpenVINO is installed and what its INT8 kernels do on this CPU, without importing it."""
-        try:
-            version = importlib.metadata.version("openvino")
-        except importlib.metadata.PackageNotFoundError:
+        version = _installed_version()
+        if version is None:
             return Probe(
                 name=NAME,
                 installed=False,
@@ -193,6 +213,54 @@ class OpenVino:
         request = _compile(core, _read(core, artifact), properties, path=artifact.path).create_infer_request()
         request.infer(dict(batch), share_inputs=True)
         return mean_times(_node_times(request, batch) for _ in range(runs))
+
+    def _build(self, model: OnnxArtifact, spec: BuildSpec, *, version: str, out: Path, progress: Progress) -> None:
+        with progress.stage(f"compile for {NAME}") as advance:
+            core = _core()
+            graph = _read(core, model)
+            try:
+                if spec.profiles:
+                    graph.reshape(_bounds(spec))
+                blob = core.compile_model(graph, "CPU", self._properties()).export_model()
+            except RuntimeError as error:
+                raise BuildError(
+                    f"OpenVINO cannot compile '{model.path}'.",
+                    found=_reason(error),
+                    next_step="check that the profile's shapes are shapes that the graph takes",
+                ) from error
+            advance()
+        plan = bytes(blob.getbuffer()) if hasattr(blob, "getbuffer") else bytes(blob)
+        config = {"int8": self.int8.value, "quantized": _quantized(graph)}
+        step = build_step(NAME, version, model=model, spec=spec)
+        record = EngineRecord(
+            schema=SCHEMA,
+            backend=NAME,
+            version=version,
+            digest=sha256_bytes(plan),
+            bytes=len(plan),
+            onnx_digest=model.digest,
+            onnx_name=model.path.name,
+            target=Target(platform=platform_name(), instructions=self.cpu.instructions),
+            spec=spec,
+            flags=tuple(f"{name}={value}" for name, value in self._properties().items()),
+            strongly_typed=True,
+            host_code=False,
+            precision=PrecisionProof(inspected=False, detail="not inspected: OpenVINO keeps the graph's types"),
+            signature=model.signature,
+            lineage=(*model.lineage, replace(step, config={**step.config, **config})),
+            onnx_path=path_from(out.parent, model.path),
+        )
+        write_engine(record, plan, log="", out=out)
+
+    def _copy(self, kept: Path, *, model: OnnxArtifact, spec: BuildSpec, out: Path) -> None:
+        """Copy a blob from the cache; what was decided about INT8 when it was compiled stays in its last step."""
+        record = read_record(kept)
+        step = record.lineage[-1]
+        copy_engine(
+            kept,
+            replace(adopt(record, model=model, spec=spec, out=out), lineage=(*model.lineage, step)),
+            out=out,
+        )
 
     def _properties(self) -> dict[str, Any]:
         properties: dict[str, Any] = {
@@ -230,6 +298,33 @@ def _node_times(request: Any, batch: Batch) -> Iterator[tuple[str, float]]:
             yield node.node_type, node.real_time / timedelta(milliseconds=1)
 
 
+def _installed_version() -> str | None:
+    return tool_versions("openvino").get("openvino")
+
+
+def _refuse_what_is_not_offered(spec: BuildSpec) -> None:
+    asked = {
+        "--workspace": spec.workspace_bytes is not None,
+        "--optimization-level": spec.optimization_level is not None,
+        "--sm": bool(spec.compute_capabilities),
+        "--hardware-compatibility": spec.hardware_compatibility is not HardwareCompatibility.NONE,
+        "--version-compatible": spec.version_compatible,
+        "--refittable": spec.refittable,
+        "--strip-weights": spec.strip_weights,
+        "--weight-streaming": spec.weight_streaming,
+        "--tf32": spec.tf32,
+        "--allow-fallback": spec.allow_fallback,
+    }
+    useless = [option for option, given in asked.items() if given]
+    if useless:
+        raise UsageError(
+            f"OpenVINO has no {' and no '.join(useless)}.",
+            found=", ".join(useless),
+            expected="shapes only: --profile, --size-profile, --shape",
+            next_step=f"leave out {', '.join(useless)}",
+        )
+
+
 def _core() -> Any:
     try:
         import openvino
@@ -259,20 +354,14 @@ def _compile(core: Any, model: Any, properties: dict[str, Any], *, path: Path) -
         raise ArtifactError(f"OpenVINO cannot run '{path}' on this CPU.", found=_reason(error)) from error
 
 
-def _import(core: Any, engine: EngineArtifact, properties: dict[str, Any]) -> Any:
-    if not engine.path.is_file() or sha256_file(engine.path) != engine.digest:
-        raise ArtifactError(
-            f"The OpenVINO blob '{engine.path}' is not the one that was compiled.",
-            found="other contents" if engine.path.is_file() else "no such file",
-            expected=f"SHA-256 {engine.digest}",
-            next_step="compile it again with 'linglos-deploy build'",
-        )
+def _import(core: Any, engine: EngineArtifact, properties: dict[str, Any], host: Host, backend: OpenVino) -> Any:
+    require_loadable(engine.path, host, compiler=backend)
     try:
         return core.import_model(engine.path.read_bytes(), "CPU", properties)
     except RuntimeError as error:
         raise ArtifactError(
             f"The OpenVINO blob '{engine.path}' does not load here.",
-            found=f"OpenVINO {tool_versions('openvino').get('openvino')}; {_reason(error)}",
+            found=f"OpenVINO {_installed_version()}; {_reason(error)}",
             expected=", ".join(f"{key} {value}" for key, value in engine.requirements.items()),
             next_step="compile it again on this machine with 'linglos-deploy build'",
         ) from error

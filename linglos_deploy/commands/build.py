@@ -9,18 +9,17 @@ from typing import Annotated
 import typer
 
 from linglos_deploy import options
-from linglos_deploy.choices import EngineChoice, HardwareCompatibility
+from linglos_deploy.choices import HardwareCompatibility
 from linglos_deploy.console import Terminal
 from linglos_deploy.running import show
 
 
 def build(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The graph; its precision is the engine's.")],
-    engine: Annotated[
-        EngineChoice, typer.Option("--engine", help="What to compile; auto takes all that this machine can.")
-    ] = EngineChoice.AUTO,
+    engine: options.Engine = "auto",
     profile: options.Profiles = None,
     size_profile: options.SizeProfile = None,
+    shape: options.Shapes = None,
     workspace: options.Workspace = None,
     optimization_level: options.OptimizationLevel = None,
     sm: options.Capabilities = None,
@@ -56,6 +55,7 @@ def build(
       linglos-deploy build build/linglo_s/model.int8.onnx --engine tensorrt-rtx
       linglos-deploy build model.onnx --profile 1,1,1 --profile 1,8,32 --sm 86,89,120 -o engines/
       linglos-deploy build dynamic.onnx --profile 1,1,8 --size-profile 160x160,224x224,512x512
+      linglos-deploy build detector.onnx --engine openvino --shape image=1x3x320x320:1x3x640x640:4x3x960x960
     """
     from linglos_deploy import api
     from linglos_deploy.screens import show_engines
@@ -74,7 +74,7 @@ def build(
         model,
         output,
         engine=engine,
-        engine_options=options.engine_options(profile, size_profile, settings, target=target, no_cache=no_cache),
+        engine_options=options.engine_options(profile, size_profile, shape, settings, target=target, no_cache=no_cache),
         progress=Terminal(quiet=quiet),
     )
     show(outcomes, show_engines, as_json=as_json)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from linglos_deploy import options
-from linglos_deploy.choices import EngineChoice, Method, Precision, resolve_precision
+from linglos_deploy.choices import Method, Precision, resolve_precision
 from linglos_deploy.console import Terminal
 from linglos_deploy.exporters.config import Decomposition, ExportConfig
 from linglos_deploy.models.variants import Task
@@ -63,11 +63,10 @@ def export(
     embed_preprocessing: Annotated[
         bool, typer.Option("--embed-preprocessing", help="Let the graph take uint8 pixels and normalize them itself.")
     ] = False,
-    engine: Annotated[
-        EngineChoice, typer.Option("--engine", help="What to compile; auto takes all that this machine can.")
-    ] = EngineChoice.AUTO,
+    engine: options.Engine = "auto",
     profile: options.Profiles = None,
     size_profile: options.SizeProfile = None,
+    shape: options.Shapes = None,
     workspace: options.Workspace = None,
     optimization_level: options.OptimizationLevel = None,
     sm: options.Capabilities = None,
@@ -131,6 +130,7 @@ def export(
         engine_options=options.engine_options(
             profile,
             size_profile,
+            shape,
             options.build_spec(workspace, optimization_level, sm),
             target=target,
             no_cache=no_cache,

@@ -27,9 +27,7 @@ NONE = "none"
 """Asks for no engine."""
 
 
-def choose_compilers(
-    choice: str, engine_options: EngineOptions
-) -> tuple[dict[str, Compiler], tuple[Probe, ...]]:
+def choose_compilers(choice: str, engine_options: EngineOptions) -> tuple[dict[str, Compiler], tuple[Probe, ...]]:
     """Decide which compilers to use, before any work is spent. With a target, ``AUTO`` takes those that support it.
 
     Returns:

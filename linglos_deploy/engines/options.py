@@ -106,9 +106,7 @@ def _has_open_sides(signature: ModelSignature) -> bool:
     if {"height", "width"} <= names:
         return True
     sides = [(spec, image_axis(spec)) for spec in signature.inputs]
-    return any(
-        axis is not None and is_open(spec.dims[axis]) and is_open(spec.dims[axis + 1]) for spec, axis in sides
-    )
+    return any(axis is not None and is_open(spec.dims[axis]) and is_open(spec.dims[axis + 1]) for spec, axis in sides)
 
 
 def _check_sides(profiles: tuple[Profile, ...], signature: ModelSignature, divisor: int) -> None:

@@ -23,13 +23,18 @@ BUILTIN = {
 ENTRY_POINTS = "linglos_deploy.compilers"
 """Entry-point group through which other distributions add compilers."""
 
-AUTO = ("tensorrt-rtx", "tensorrt")
+AUTO: tuple[str, ...] = ("tensorrt-rtx", "tensorrt")
 """What ``--engine auto`` tries. A CPU runs the graph itself just as well, so OpenVINO is for who asks for it."""
 
 
 def available() -> dict[str, str]:
     """Return all known compilers: name -> ``module:factory``."""
-    return {**entry_points(ENTRY_POINTS), **BUILTIN}
+    return {**BUILTIN, **{name: it for name, it in entry_points(ENTRY_POINTS).items() if name not in BUILTIN}}
+
+
+def choices() -> tuple[str, ...]:
+    """Return everything that ``--engine`` takes."""
+    return ("auto", "none", *available())
 
 
 def entry_points(group: str) -> dict[str, str]:
@@ -47,6 +52,7 @@ def load_factory(name: str, known: Mapping[str, str], *, kind: str) -> Callable[
         close = difflib.get_close_matches(name, known, n=1)
         raise UsageError(
             f"There is no {kind} '{name}'.",
+            found=name,
             expected=", ".join(known),
             next_step=f"did you mean '{close[0]}'?" if close else "see 'linglos-deploy doctor'",
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, replace
 
-from linglos_deploy.backends.trt.flavour import TENSORRT, TENSORRT_RTX
 from linglos_deploy.choices import HardwareCompatibility
 from linglos_deploy.engines.spec import BuildSpec
 from linglos_deploy.errors import UsageError
@@ -39,7 +38,8 @@ class Preset:
     advice: str = ""
 
 
-_RTX_FIRST = (TENSORRT_RTX.name, TENSORRT.name)
+_TENSORRT, _TENSORRT_RTX = "tensorrt", "tensorrt-rtx"
+_RTX_FIRST = (_TENSORRT_RTX, _TENSORRT)
 _ON_THE_DEVICE = "Build on the device itself: plans of standard TensorRT are tied to GPU, release and platform."
 
 PRESETS = {
@@ -49,7 +49,7 @@ PRESETS = {
             "jetson-orin",
             "Jetson AGX Orin, Orin NX, Orin Nano",
             ("8.7",),
-            (TENSORRT.name,),
+            (_TENSORRT,),
             workspace_bytes=1 << 30,
             advice=f"{_ON_THE_DEVICE} JetPack 6 has TensorRT 10.3. The DLA cores need weakly typed networks there, so "
             "these engines use the GPU. Set the power mode before measuring.",
@@ -58,7 +58,7 @@ PRESETS = {
             "jetson-thor",
             "Jetson AGX Thor, T4000, T5000",
             ("11.0", "10.1"),
-            (TENSORRT.name,),
+            (_TENSORRT,),
             workspace_bytes=2 << 30,
             advice=f"{_ON_THE_DEVICE} CUDA 13 calls its GPU 11.0, CUDA 12 called it 10.1.",
         ),
@@ -81,14 +81,14 @@ PRESETS = {
             _RTX_FIRST,
             hardware_compatibility=HardwareCompatibility.AMPERE_PLUS,
         ),
-        Preset("datacenter-ampere", "A100, A30", ("8.0",), (TENSORRT.name,), advice=_ON_THE_DEVICE),
-        Preset("datacenter-hopper", "H100, H200, GH200", ("9.0",), (TENSORRT.name,), advice=_ON_THE_DEVICE),
-        Preset("datacenter-blackwell", "B200, GB200, B300", ("10.0", "10.3"), (TENSORRT.name,), advice=_ON_THE_DEVICE),
+        Preset("datacenter-ampere", "A100, A30", ("8.0",), (_TENSORRT,), advice=_ON_THE_DEVICE),
+        Preset("datacenter-hopper", "H100, H200, GH200", ("9.0",), (_TENSORRT,), advice=_ON_THE_DEVICE),
+        Preset("datacenter-blackwell", "B200, GB200, B300", ("10.0", "10.3"), (_TENSORRT,), advice=_ON_THE_DEVICE),
         Preset(
             "datacenter",
             "any data centre GPU from A100 on",
             ("8.0", "8.6", "8.9", "9.0", "10.0", "10.3"),
-            (TENSORRT.name,),
+            (_TENSORRT,),
             hardware_compatibility=HardwareCompatibility.AMPERE_PLUS,
             advice="One engine for all of them runs slower than one built for each.",
         ),
@@ -127,7 +127,7 @@ def apply_preset(preset: Preset, spec: BuildSpec, *, backend: str) -> BuildSpec:
         )
     if spec.workspace_bytes is None:
         spec = replace(spec, workspace_bytes=preset.workspace_bytes)
-    if backend == TENSORRT_RTX.name:
+    if backend == _TENSORRT_RTX:
         return spec if spec.compute_capabilities else replace(spec, compute_capabilities=preset.compute_capabilities)
     if spec.hardware_compatibility is HardwareCompatibility.NONE:
         return replace(spec, hardware_compatibility=preset.hardware_compatibility)

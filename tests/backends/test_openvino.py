@@ -8,6 +8,7 @@ import warnings
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +18,12 @@ from linglos_deploy.backends import registry
 from linglos_deploy.backends.base import Device, Noted, OperatorTimer, Runner, Runtime
 from linglos_deploy.backends.cpu import CpuFeatures, Int8Mode
 from linglos_deploy.backends.openvino import OpenVino
+from linglos_deploy.codec import write_json
 from linglos_deploy.engines.compiler import Compiler
-from linglos_deploy.engines.record import open_engine
+from linglos_deploy.engines.record import open_engine, read_record, sidecar_path
 from linglos_deploy.engines.spec import BuildSpec, ShapeRange
 from linglos_deploy.errors import ArtifactError, BuildError, DataError, MissingDependencyError, RunError, UsageError
+from linglos_deploy.files import sha256_file
 from tests.backends.graphs import affine_graph, saturating_graph
 
 pytest.importorskip("openvino", reason="OpenVINO is missing: pip install 'linglos-deploy[openvino]'")
@@ -125,7 +128,7 @@ def test_a_blob_answers_like_its_graph_and_tells_its_story(affine: OnnxArtifact,
     engine = backend.compile(affine, widths(2, 6), out=tmp_path / "affine.openvino.blob")
     assert open_engine(engine.path) == engine
     assert engine.lineage[-1].stage == "build"
-    assert engine.lineage[-1].inputs == {"model": affine.digest}
+    assert engine.lineage[-1].inputs == {"onnx": affine.digest}
     with backend.open(engine) as runner:
         x = np.ones((3, 4), np.float32)
         np.testing.assert_array_equal(runner.run({"x": x})["y"], 3 * x)
@@ -148,25 +151,60 @@ def test_a_damaged_blob_is_refused(affine: OnnxArtifact, tmp_path: Path) -> None
     engine = OpenVino().compile(affine, widths(2, 6), out=tmp_path / "affine.blob")
     data = engine.path.read_bytes()
     engine.path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    with pytest.raises(ArtifactError, match="not the one that was compiled"), OpenVino().open(engine):
+    with pytest.raises(ArtifactError, match="changed since it was built"), OpenVino().open(engine):
         pass
     engine.path.unlink()
-    with pytest.raises(ArtifactError, match="no such file"), OpenVino().open(engine):
+    with pytest.raises(ArtifactError, match="missing"), OpenVino().open(engine):
         pass
 
 
-def test_a_blob_of_another_openvino_says_what_it_needs(affine: OnnxArtifact, tmp_path: Path) -> None:
-    junk = tmp_path / "junk.blob"
-    junk.write_bytes(b"not a blob")
-    digest = "0bb0ee64f0fba2f8b5c3bbfe1eaa1fb0"
-    engine = EngineArtifact(junk, affine.signature, digest, "openvino", {"version": "2031.1"})
-    from linglos_deploy.files import sha256_file
-
+def test_a_blob_of_another_openvino_or_cpu_is_refused_with_the_reason(affine: OnnxArtifact, tmp_path: Path) -> None:
+    engine = OpenVino(cpu=WITH_VNNI).compile(affine, widths(2, 6), out=tmp_path / "affine.engine")
     with (
-        pytest.raises(ArtifactError, match=r"version 2031\.1"),
-        OpenVino().open(replace(engine, digest=sha256_file(junk))),
+        pytest.raises(ArtifactError, match=r"instructions: .*lacks avx512_vnni"),
+        OpenVino(cpu=WITHOUT_VNNI).open(engine),
     ):
         pass
+    record = read_record(engine.path)
+    write_json(replace(record, version="2031.1"), sidecar_path(engine.path))
+    with pytest.raises(ArtifactError, match=r"version: .*2031\.1") as caught, OpenVino(cpu=WITH_VNNI).open(engine):
+        pass
+    assert "--engine openvino --shape x=1x2:1x2:4x6" in str(caught.value.next_step)
+
+
+def test_junk_that_has_a_sidecar_is_an_error_of_ours(affine: OnnxArtifact, tmp_path: Path) -> None:
+    engine = OpenVino().compile(affine, widths(2, 6), out=tmp_path / "affine.engine")
+    engine.path.write_bytes(b"not a blob")
+    record = replace(read_record(engine.path), digest=sha256_file(engine.path), bytes=10)
+    write_json(record, sidecar_path(engine.path))
+    with pytest.raises(ArtifactError, match="does not load here"), OpenVino().open(engine):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("change", "option"),
+    [
+        ({"workspace_bytes": 1 << 20}, "--workspace"),
+        ({"tf32": True}, "--tf32"),
+        ({"strip_weights": True}, "--strip-weights"),
+    ],
+)
+def test_what_openvino_does_not_offer_is_refused(
+    affine: OnnxArtifact, tmp_path: Path, change: dict[str, Any], option: str
+) -> None:
+    with pytest.raises(UsageError, match=option):
+        OpenVino().compile(affine, replace(widths(2, 6), **change), out=tmp_path / "a.engine")
+
+
+def test_a_second_build_of_a_blob_comes_from_the_cache(affine: OnnxArtifact, tmp_path: Path) -> None:
+    backend = OpenVino(cache_dir=tmp_path / "cache")
+    first = backend.compile(affine, widths(2, 6), out=tmp_path / "a.engine")
+    again = backend.compile(affine, widths(2, 6), out=tmp_path / "b.engine")
+    assert (again.digest, again.lineage) == (first.digest, first.lineage)
+    assert len(list((tmp_path / "cache" / "engines").iterdir())) == 1
+    other = OpenVino(cache_dir=tmp_path / "cache", cpu=WITHOUT_VNNI)
+    other.compile(affine, widths(2, 6), out=tmp_path / "c.engine")
+    assert len(list((tmp_path / "cache" / "engines").iterdir())) == 2, "another CPU is another blob"
 
 
 def test_engines_of_other_backends_and_gpus_are_refused(affine: OnnxArtifact) -> None:

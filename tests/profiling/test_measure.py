@@ -10,6 +10,7 @@ from linglos_deploy.backends import registry
 from linglos_deploy.backends.machine import find_gpus
 from linglos_deploy.backends.openvino import OpenVino
 from linglos_deploy.codec import from_json, to_json
+from linglos_deploy.engines.registry import compiler
 from linglos_deploy.engines.spec import BuildSpec, ShapeRange
 from linglos_deploy.errors import ArtifactError, UsageError
 from linglos_deploy.models.loading import ModelSource
@@ -198,8 +199,9 @@ def test_an_engine_is_measured_by_the_backend_that_compiled_it(graph: Path, tmp_
 def test_an_engine_for_a_gpu_is_not_run_without_one_and_the_reason_says_so(graph: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is missing: pip install 'linglos-deploy[tensorrt-rtx]'")
     shape = ShapeRange((1, 64, 4, 4), (1, 64, 4, 4), (2, 64, 4, 4))
-    compiler = registry.compiler("tensorrt-rtx")
-    engine = compiler.compile(open_onnx(graph), BuildSpec(({"x": shape},)), out=tmp_path / "model.engine")
+    engine = compiler("tensorrt-rtx").compile(
+        open_onnx(graph), BuildSpec(({"x": shape},)), out=tmp_path / "model.engine"
+    )
     row = measure([Candidate("tensorrt-rtx", engine.path)], QUICK).rows[0]
     assert row.outcome is Outcome.NOT_RUN
     assert "GPU" in row.reason

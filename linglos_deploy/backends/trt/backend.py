@@ -19,26 +19,26 @@ from linglos_deploy.backends.trt.flavour import Flavour, installed_version, vers
 from linglos_deploy.backends.trt.flavour import load as import_vendor
 from linglos_deploy.backends.trt.inspect import prove_precisions
 from linglos_deploy.backends.trt.precision import require_precisions
+from linglos_deploy.backends.trt.preflight import plan_conditions
 from linglos_deploy.backends.trt.runner import RunOptions, Session, open_session
 from linglos_deploy.backends.trt.timing import timing_path
 from linglos_deploy.codec import write_json
-from linglos_deploy.engines.cache import EngineCache, cache_key, user_cache_dir
+from linglos_deploy.engines.cache import EngineCache, cache_key, compile_or_copy, user_cache_dir
 from linglos_deploy.engines.compiler import Host
 from linglos_deploy.engines.preflight import require_loadable
 from linglos_deploy.engines.record import (
     UNKNOWN,
     EngineRecord,
     PrecisionProof,
-    build_step,
+    adopt,
     copy_engine,
-    open_engine,
     read_record,
     sidecar_path,
 )
 from linglos_deploy.engines.spec import BuildSpec
 from linglos_deploy.errors import ArtifactError, BuildError, MissingDependencyError
 from linglos_deploy.progress import SILENT, Progress
-from linglos_deploy.reports.doctor import Gpu, Machine
+from linglos_deploy.reports.doctor import Condition, Gpu, Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,19 +113,13 @@ class TensorRt:
         timings = None
         if self.options.cache and self.flavour.timing_cache and gpu is not None:
             timings = timing_path(self.options.folder, version=version, gpu=gpu.name)
-        build = partial(self._build, model, spec, out=out, machine=machine, timings=timings, progress=progress)
-        if not self.options.cache:
-            build()
-            return open_engine(out)
-        cache = EngineCache(self.options.folder)
-        with cache.lock(key):
-            kept = cache.find(key)
-            if kept is None:
-                build()
-                cache.store(key, plan=out)
-            else:
-                self._copy(kept, model, spec, out=out, machine=machine)
-        return open_engine(out)
+        return compile_or_copy(
+            EngineCache(self.options.folder) if self.options.cache else None,
+            key,
+            out=out,
+            build=partial(self._build, model, spec, out=out, machine=machine, timings=timings, progress=progress),
+            copy=partial(self._copy, model=model, spec=spec, out=out, machine=machine),
+        )
 
     def open(self, artifact: Artifact, *, device: Device = CPU) -> AbstractContextManager[Runner]:
         """Open an engine on a GPU; leaving the context frees everything it holds.
@@ -170,13 +164,17 @@ class TensorRt:
             backend=self.name,
             allow_host_code=self.options.run.allow_host_code,
         )
-        record = require_loadable(artifact.path, host)
+        record = require_loadable(artifact.path, host, compiler=self)
         options = self.options.run
         if self.options.cache and options.runtime_cache is None and host.gpu is not None:
             options = replace(options, runtime_cache=self._kernels(record, host.gpu))
         cuda = Cuda(self._load_cuda(), device.index)
         with open_session(module, self.flavour, artifact.path, record, cuda=cuda, options=options) as session:
             yield session
+
+    def conditions(self, plan: Path, record: EngineRecord, host: Host) -> tuple[Condition, ...]:
+        """Compare one of this flavour's engines with a machine."""
+        return plan_conditions(plan, record, host, self.flavour)
 
     def probe(self) -> Probe:
         """Say what this flavour offers here, without importing it."""
@@ -258,19 +256,12 @@ class TensorRt:
             raise
         write_json(replace(record, precision=proof), sidecar_path(out))
 
-    def _copy(self, kept: Path, model: OnnxArtifact, spec: BuildSpec, *, out: Path, machine: Machine) -> None:
+    def _copy(self, kept: Path, *, model: OnnxArtifact, spec: BuildSpec, out: Path, machine: Machine) -> None:
         """Copy an engine from the cache, with the names and the lineage of the graph at hand."""
         record = read_record(kept)
         proof = self._inspect(record, plan=kept, model=model, machine=machine)
         require_precisions(proof, allow_fallback=spec.allow_fallback)
-        step = build_step(self.flavour, record.version, model=model, spec=spec)
-        record = replace(
-            record,
-            onnx_name=model.path.name,
-            precision=proof,
-            signature=model.signature,
-            lineage=(*model.lineage, step),
-        )
+        record = replace(adopt(record, model=model, spec=spec, out=out), precision=proof)
         copy_engine(kept, record, out=out)
 
     def _inspect(self, record: EngineRecord, *, plan: Path, model: OnnxArtifact, machine: Machine) -> PrecisionProof:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from linglos_deploy.artifacts import OnnxArtifact, Step, load_onnx
+from linglos_deploy.artifacts import OnnxArtifact, load_onnx
 from linglos_deploy.backends.trt.configure import configure, target_of
 from linglos_deploy.backends.trt.flavour import Flavour
 from linglos_deploy.backends.trt.log import Log, make_logger
@@ -15,18 +15,10 @@ from linglos_deploy.backends.trt.monitor import interruptible, make_monitor
 from linglos_deploy.backends.trt.parse import describe_node, explain, parse_network
 from linglos_deploy.backends.trt.profiles import add_profiles
 from linglos_deploy.backends.trt.timing import timing_cache
-from linglos_deploy.codec import to_builtins, write_json
-from linglos_deploy.engines.record import (
-    SCHEMA,
-    UNKNOWN,
-    EngineRecord,
-    copy_file,
-    log_path,
-    sidecar_path,
-)
+from linglos_deploy.engines.record import SCHEMA, UNKNOWN, EngineRecord, build_step, path_from, write_engine
 from linglos_deploy.engines.spec import BuildSpec
 from linglos_deploy.errors import BuildError
-from linglos_deploy.files import atomic_file, sha256_bytes
+from linglos_deploy.files import sha256_bytes
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.reports.doctor import Machine
 
@@ -79,8 +71,8 @@ def build_engine(
     if spec.version_compatible:
         progress.warn("a version-compatible engine holds host code: load only those that you built yourself")
     built = compile_plan(module, flavour, model=model, spec=spec, timings=timings, verbose=verbose, progress=progress)
-    record = _describe(module, flavour, model=model, spec=spec, built=built, machine=machine)
-    write_engine(record, built, out=out)
+    record = _describe(module, flavour, model=model, spec=spec, built=built, machine=machine, out=out)
+    write_engine(record, built.plan, log=built.log.text(), out=out)
     return record
 
 
@@ -116,35 +108,8 @@ def compile_plan(
     return Built(plan=bytes(memory), flags=flags, log=log)
 
 
-def write_engine(record: EngineRecord, built: Built, *, out: Path) -> None:
-    """Write log, sidecar and plan, the plan last: where a plan stands, its description stands too."""
-    with atomic_file(log_path(out)) as partial:
-        partial.write_text(built.log.text(), encoding="utf-8")
-    write_json(record, sidecar_path(out))
-    with atomic_file(out) as partial:
-        partial.write_bytes(built.plan)
-
-
-def copy_engine(plan: Path, record: EngineRecord, *, out: Path) -> None:
-    """Copy a plan and its log to ``out``, under a sidecar of its own; the plan last, as :func:`write_engine` does."""
-    if log_path(plan).is_file():
-        copy_file(log_path(plan), log_path(out))
-    write_json(record, sidecar_path(out))
-    copy_file(plan, out)
-
-
-def build_step(flavour: Flavour, version: str, *, model: OnnxArtifact, spec: BuildSpec) -> Step:
-    """Return the step that a build adds to an engine's lineage."""
-    return Step(
-        stage="build",
-        inputs={"onnx": model.digest},
-        config={"backend": flavour.name, **to_builtins(spec)},
-        tools={flavour.name: version},
-    )
-
-
 def _describe(
-    module: Any, flavour: Flavour, *, model: OnnxArtifact, spec: BuildSpec, built: Built, machine: Machine
+    module: Any, flavour: Flavour, *, model: OnnxArtifact, spec: BuildSpec, built: Built, machine: Machine, out: Path
 ) -> EngineRecord:
     gpu = machine.gpus[0] if machine.gpus else None
     target = target_of(flavour, spec, gpu=gpu, driver=machine.driver, platform=machine.platform)
@@ -163,7 +128,8 @@ def _describe(
         host_code=spec.version_compatible,
         precision=UNKNOWN,
         signature=model.signature,
-        lineage=(*model.lineage, build_step(flavour, module.__version__, model=model, spec=spec)),
+        lineage=(*model.lineage, build_step(flavour.name, module.__version__, model=model, spec=spec)),
+        onnx_path=path_from(out.parent, model.path),
     )
 
 

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trt_graphs import save_linear
 
 from linglos_deploy.artifacts import OnnxArtifact
 from linglos_deploy.engines.profiles import make_profile
 from linglos_deploy.engines.spec import BuildSpec
+from tests.backends.trt.trt_graphs import save_linear
 
 
 @pytest.fixture(autouse=True)

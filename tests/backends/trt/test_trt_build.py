@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from onnx import TensorProto, helper
-from trt_graphs import PRECISIONS, save_convnet, save_graph
 
 from linglos_deploy.artifacts import OnnxArtifact, load_onnx
 from linglos_deploy.backends.tensorrt import tensorrt_rtx
@@ -22,6 +21,7 @@ from linglos_deploy.engines.spec import BuildSpec
 from linglos_deploy.errors import BuildError, UsageError
 from linglos_deploy.files import sha256_file
 from linglos_deploy.progress import Advance
+from tests.backends.trt.trt_graphs import PRECISIONS, save_convnet, save_graph
 
 pytestmark = pytest.mark.usefixtures("rtx")
 

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from trt_graphs import save_linear
 
 from linglos_deploy.engines.targets import PRESETS
+from tests.backends.trt.trt_graphs import save_linear
 
 DOCS = Path(__file__).parents[3] / "docs"
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import helper, numpy_helper
-from trt_graphs import save_graph
 
 from linglos_deploy.artifacts import OnnxArtifact, load_onnx
 from linglos_deploy.backends.trt.precision import expected_precisions, read_inspector, require_precisions
 from linglos_deploy.errors import BuildError
+from tests.backends.trt.trt_graphs import save_graph
 
 
 def tensor(old: str, new: tuple[str, str], release: int) -> dict[str, str]:

@@ -33,7 +33,7 @@ class Builder:
 
 
 def test_a_profile_covers_batch_and_resolution():
-    profile = make_profile(IMAGE, {"batch": (1, 8, 32), "height": (64, 224, 320)}, default=(64, 64, 64))
+    profile = make_profile(IMAGE, {"batch": (1, 8, 32), "height": (64, 224, 320), "width": (64, 64, 64)})
     assert profile["image"] == ShapeRange((1, 3, 64, 64), (8, 3, 224, 64), (32, 3, 320, 64))
     builder = Builder()
     add_profiles(builder, builder, BuildSpec(profiles=(profile,)), IMAGE)
@@ -47,7 +47,7 @@ def test_a_dimension_that_is_not_there_is_named():
 
 def test_a_range_must_ascend():
     with pytest.raises(UsageError, match="min <= opt <= max"):
-        make_profile(IMAGE, {"batch": (8, 1, 32)})
+        make_profile(IMAGE, {"batch": (8, 1, 32), "height": (8, 8, 8), "width": (8, 8, 8)})
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_profile_that_does_not_fit_is_refused(profile: dict[str, ShapeRange], 
 
 
 def test_a_profile_that_the_builder_refuses_is_a_build_error():
-    profile = make_profile(IMAGE, {}, default=(8, 8, 8))
+    profile = make_profile(IMAGE, dict.fromkeys(("batch", "height", "width"), (8, 8, 8)))
     with pytest.raises(BuildError, match="refuses an optimization profile"):
         add_profiles(Builder(), Builder(answer=-1), BuildSpec(profiles=(profile,)), IMAGE)
 

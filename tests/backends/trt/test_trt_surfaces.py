@@ -13,9 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import helper
-from trt_fake_cuda import FakeCuda
-from trt_graphs import save_graph
-from trt_standin import RELEASES, SURFACES, WEIGHT, make_rtx_standin, make_standin
 
 from linglos_deploy.artifacts import OnnxArtifact
 from linglos_deploy.backends.base import Device
@@ -36,6 +33,9 @@ from linglos_deploy.errors import (
 )
 from linglos_deploy.progress import Silent
 from linglos_deploy.reports.doctor import Gpu, Machine
+from tests.backends.trt.trt_fake_cuda import FakeCuda
+from tests.backends.trt.trt_graphs import save_graph
+from tests.backends.trt.trt_standin import RELEASES, SURFACES, WEIGHT, make_rtx_standin, make_standin
 
 GPU = Gpu(0, "NVIDIA L4", "8.9", 24 << 30)
 MACHINE = Machine(

@@ -17,7 +17,7 @@ from linglos_deploy.engines.spec import BuildSpec
 from linglos_deploy.files import atomic_file
 from linglos_deploy.reports.doctor import Machine
 
-PUBLISHED = Path(__file__).parents[3] / "docs" / "schemas" / "engine.schema.json"
+PUBLISHED = Path(__file__).parents[2] / "docs" / "schemas" / "engine.schema.json"
 HOST = Host(Machine("Linux", "linux-x86_64", "3.12", "cpu", 1, None))
 
 
@@ -26,7 +26,7 @@ def schema_text() -> str:
 
 
 def test_the_published_schema_is_up_to_date():
-    hint = f"python {Path(__file__).relative_to(Path(__file__).parents[3])}"
+    hint = f"python {Path(__file__).relative_to(Path(__file__).parents[2])}"
     assert PUBLISHED.read_text(encoding="utf-8") == schema_text(), f"{PUBLISHED.name} is stale: {hint}"
 
 

@@ -103,7 +103,7 @@ def test_the_rebuild_command_of_doctor_makes_the_same_engine_from_the_cache(here
     report = run("doctor", plan.name, "--json").json
     command = shlex.split(report["engines"][0]["rebuild"])
     assert command[0] == "linglos-deploy"
-    assert "--size-profile 32x32,96x64,160x160" in " ".join(command)
+    assert "--shape image=1x3x32x32:8x3x96x64:32x3x160x160" in " ".join(command)
     for file in here.glob("strided.tensorrt*"):
         file.unlink()
     run(*command[1:], "-q").expect(0)
