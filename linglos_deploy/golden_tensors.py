@@ -11,7 +11,7 @@ from linglos_deploy.errors import ArtifactError
 from linglos_deploy.files import atomic_file
 from linglos_deploy.images.dataset import ImageDataset
 from linglos_deploy.images.folder import FolderSource
-from linglos_deploy.images.preprocessing import PreprocessSpec, normalize, to_pixels, to_rgb
+from linglos_deploy.images.preprocessing import PreprocessSpec, decode_colors, normalize, to_pixels, to_rgb
 
 ODD_SIZES = ((37, 91), (240, 135), (1, 1))
 """Heights and widths of the synthetic images that every set of golden tensors has, to exercise the resize."""
@@ -59,11 +59,11 @@ def preprocess_golden(images: Sequence[np.ndarray], spec: PreprocessSpec) -> dic
         spec: The preprocessing.
 
     Returns:
-        ``pixels`` is uint8 N x H x W x 3, ``image`` float32 N x 3 x H x W.
+        ``pixels`` is uint8 N x H x W x C, ``image`` float32 N x C x H x W or N x H x W x C, by the preprocessing.
     """
     from PIL import Image
 
-    pixels = np.stack([to_pixels(Image.fromarray(image), spec) for image in images])
+    pixels = np.stack([to_pixels(decode_colors(Image.fromarray(image), spec.color), spec) for image in images])
     raw = {f"pixels.{index}": image for index, image in enumerate(images)}
     return {**raw, "pixels": pixels, "image": normalize(pixels, spec)}
 

@@ -112,6 +112,11 @@ Preprocessing preprocessing(const Node& node, const std::string& shown) {
   if (filter != "bilinear" && filter != "bicubic") node.at("interpolation").fail("'bilinear' or 'bicubic'");
   spec.interpolation = filter == "bilinear" ? Interpolation::bilinear : Interpolation::bicubic;
   spec.crop_pct = node.at("crop_pct").number();
+  if (node.has("scale")) spec.scale = node.at("scale").number();  // bundles made before had no such field
+  for (const auto& [key, known] : {std::pair{"color", "rgb"}, std::pair{"layout", "nchw"}})
+    if (node.has(key) && node.at(key).text() != known)
+      throw BundleError(in_quotes(shown) + " asks for " + key + " '" + node.at(key).text() + "', and this library knows '" +
+                        known + "' only. Preprocess in Python, or export a model that takes RGB, channels first.");
   for (const auto& [key, values] : {std::pair{"mean", &spec.mean}, std::pair{"std", &spec.std_dev}}) {
     std::size_t count = 0;
     node.at(key).each(3, [&, to = values](std::size_t i, const Node& item) {
@@ -228,6 +233,7 @@ void check_preprocessing(const Preprocessing& spec) {
   for (int c = 0; c < 3; ++c)
     if (!std::isfinite(spec.mean[c]) || !std::isfinite(spec.std_dev[c]) || !(spec.std_dev[c] > 0.0))
       throw UsageError("mean and std must be finite, and std above 0.");
+  if (!std::isfinite(spec.scale) || spec.scale < 1.0) throw UsageError("scale must be 1 or more.");
 }
 
 Size cover_size(const Preprocessing& spec) {

@@ -59,6 +59,11 @@ Size resized_shape(std::int64_t height, std::int64_t width, Size cover) {
   return {std::max(cover.height, height * cover.width / width), cover.width};
 }
 
+std::int64_t crop_offset(std::int64_t size, std::int64_t crop) {
+  const std::int64_t half = (size - crop) / 2;
+  return (size - crop + half % 2) / 2;
+}
+
 void Weights::prepare(std::int64_t in_size, std::int64_t out_size, std::int64_t first, std::int64_t count,
                       Interpolation filter) {
   const std::int64_t key[5] = {in_size, out_size, first, count, static_cast<std::int64_t>(filter)};
@@ -99,8 +104,8 @@ void Weights::prepare(std::int64_t in_size, std::int64_t out_size, std::int64_t 
 
 void Resizer::run(const ImageView& image, Size resized, Size crop, Interpolation filter, std::uint8_t* out) {
   const std::ptrdiff_t stride = image.stride != 0 ? image.stride : std::ptrdiff_t{kChannels} * image.width;
-  const std::int64_t top = (resized.height - crop.height) / 2;
-  const std::int64_t left = (resized.width - crop.width) / 2;
+  const std::int64_t top = crop_offset(resized.height, crop.height);
+  const std::int64_t left = crop_offset(resized.width, crop.width);
   const bool across = resized.width != image.width;  // Pillow leaves a pass out when the size does not change
   const bool down = resized.height != image.height;
   const auto row_bytes = static_cast<std::size_t>(crop.width) * kChannels;
@@ -152,8 +157,8 @@ struct Preprocessor::Impl {
 
   explicit Impl(const Preprocessing& given) : spec(given), cover(detail::cover_size(given)) {
     for (int c = 0; c < 3; ++c) {
-      const auto offset = static_cast<float>(255.0 * spec.mean[c]);
-      const auto scale = static_cast<float>(255.0 * spec.std_dev[c]);
+      const auto offset = static_cast<float>(spec.scale * spec.mean[c]);
+      const auto scale = static_cast<float>(spec.scale * spec.std_dev[c]);
       for (int value = 0; value < 256; ++value) {
         const float difference = static_cast<float>(value) - offset;
         normalized[c][value] = difference / scale;

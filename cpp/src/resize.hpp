@@ -18,6 +18,10 @@ namespace linglos::detail {
 /// Size of an image of `height` x `width` after it was scaled to just cover `cover` (Python: resized_shape).
 Size resized_shape(std::int64_t height, std::int64_t width, Size cover);
 
+/// Where a centre crop begins: half of what is too much, a half rounded to the even neighbour, as torchvision does
+/// (Python: crop_offset).
+std::int64_t crop_offset(std::int64_t size, std::int64_t crop);
+
 /// Weights of one axis for the outputs [first, first + count).
 struct Weights {
   struct Window {

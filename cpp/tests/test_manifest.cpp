@@ -98,6 +98,10 @@ TEST(sizes_in_the_manifest_have_limits) {
   CHECK_THROWS(BundleError, "three numbers", parse(with("/preprocessing/mean", {1, 2})));
   CHECK_THROWS(BundleError, "std above 0", parse(with("/preprocessing/std/0", 0)));
   CHECK_THROWS(BundleError, "crop_pct", parse(with("/preprocessing/crop_pct", 0)));
+  CHECK(parse(with("/preprocessing/scale", 127.5)).preprocessing.scale == 127.5);
+  CHECK_THROWS(BundleError, "scale", parse(with("/preprocessing/scale", 0)));
+  CHECK_THROWS(BundleError, "color 'bgr'", parse(with("/preprocessing/color", "bgr")));
+  CHECK_THROWS(BundleError, "layout 'nhwc'", parse(with("/preprocessing/layout", "nhwc")));
   CHECK_THROWS(BundleError, "crop_pct", parse(with("/preprocessing/crop_pct", 1e-300)));
   CHECK_THROWS(BundleError, "expected an integer", parse(with("/golden/count", 1e30)));
   CHECK_THROWS(BundleError, "expected an integer", parse(with("/golden/count", -1)));

@@ -105,6 +105,24 @@ TEST(impossible_images_and_specifications_are_refused) {
   CHECK_THROWS(UsageError, "crop_pct", Preprocessor(spec(4, 4, Interpolation::bicubic, 1.5)));
 }
 
+TEST(a_crop_begins_where_torchvision_s_begins) {
+  const std::int64_t expected[] = {0, 0, 1, 2, 2, 2, 3, 4, 4, 4, 5, 6};  // round(n / 2), halves to the even neighbour
+  for (std::int64_t more = 0; more < 12; ++more) CHECK(detail::crop_offset(224 + more, 224) == expected[more]);
+  CHECK(detail::crop_offset(303, 288) == 8);
+}
+
+TEST(scale_is_the_value_that_counts_as_one) {
+  Preprocessing raw = spec(5, 7);
+  raw.scale = 1.0;
+  raw.mean = {100.0, 110.0, 120.0};
+  raw.std_dev = {2.0, 4.0, 8.0};
+  Preprocessor preprocessor(raw);
+  const auto pixels = noise(5 * 7 * 3);
+  CHECK(tensor(preprocessor, {pixels.data(), 7, 5})[35] == (static_cast<float>(pixels[1]) - 110.0F) / 4.0F);
+  raw.scale = 0.5;
+  CHECK_THROWS(UsageError, "scale", Preprocessor{raw});
+}
+
 TEST(the_resized_image_just_covers_the_target) {
   for (std::int64_t height = 1; height < 60; height += 7)
     for (std::int64_t width = 1; width < 60; width += 5) {

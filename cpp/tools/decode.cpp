@@ -31,12 +31,6 @@ struct Free {
   void operator()(void* memory) const { stbi_image_free(memory); }
 };
 
-/// A colour over black, as Pillow's alpha_composite rounds it.
-std::uint8_t over_black(std::uint8_t value, std::uint8_t alpha) {
-  const unsigned int blended = unsigned{value} * alpha * 128 + 0x4000;
-  return static_cast<std::uint8_t>(((blended >> 8) + blended) >> 8 >> 7);
-}
-
 }  // namespace
 
 Image decode(const std::uint8_t* data, std::size_t size, const std::string& shown) {
@@ -62,18 +56,11 @@ Image decode(const std::uint8_t* data, std::size_t size, const std::string& show
       image.pixels[i] = static_cast<std::uint8_t>(wide.get()[i / 3] / 257);  // white stays white
     return image;
   }
-  const bool alpha = channels == 2 || channels == 4;
-  const std::size_t step = alpha ? 4 : 3;
   const std::unique_ptr<stbi_uc, Free> decoded(
-      stbi_load_from_memory(data, bytes, &width, &height, &channels, static_cast<int>(step)));
+      stbi_load_from_memory(data, bytes, &width, &height, &channels, 3));  // without alpha, as Pillow's convert
   if (!decoded) fail(stbi_failure_reason());
   if (width != image.width || height != image.height) fail("two sizes in one file");
-  image.pixels.resize(count * 3);
-  for (std::size_t i = 0; i < count; ++i)
-    for (std::size_t c = 0; c < 3; ++c) {
-      const stbi_uc* pixel = decoded.get() + i * step;
-      image.pixels[3 * i + c] = alpha ? over_black(pixel[c], pixel[3]) : pixel[c];
-    }
+  image.pixels.assign(decoded.get(), decoded.get() + count * 3);
   return image;
 }
 

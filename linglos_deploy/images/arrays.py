@@ -1,7 +1,7 @@
 """Images in an ``.npz`` or ``.npy`` file, read row by row, so that the file may be larger than memory.
 
-Two forms are taken: uint8 of shape N x H x W x 3, pixels at the model's input size; and float32 of shape N x 3 x H x W,
-normalized model input. Pickled objects are never read.
+Two forms are taken: uint8 of shape N x H x W x C, pixels at the model's input size and in its colours; and float32,
+normalized model input in the model's layout. Pickled objects are never read.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def _read_header(path: Path, stream: IO[bytes]) -> _Header:
         raise DataError(
             f"'{path}' holds pickled Python objects, which are never read: they could run any code.",
             found="an object array",
-            expected="uint8 N x H x W x 3 or float32 N x 3 x H x W",
+            expected="numbers",
             next_step="make all images the same size and save them as one numeric array",
         )
     if fortran and len(shape) > 1:
@@ -194,14 +194,15 @@ def _read_header(path: Path, stream: IO[bytes]) -> _Header:
 
 def _check_form(path: Path, header: _Header, spec: PreprocessSpec) -> None:
     height, width = spec.input_size
-    shape = header.shape
-    pixels = header.dtype == np.uint8 and shape[1:] == (height, width, 3)
-    normalized = header.dtype == np.dtype("<f4") and shape[1:] == (3, height, width)
+    shape, model_input = header.shape, spec.input_shape()
+    pixels = header.dtype == np.uint8 and shape[1:] == (height, width, spec.channels)
+    normalized = header.dtype == np.dtype("<f4") and shape[1:] == model_input
     if len(shape) != 4 or not (pixels or normalized):
         raise DataError(
             f"'{path}' has no form that can be used.",
             found=f"{header.dtype.name}{list(shape)}",
-            expected=f"uint8[N, {height}, {width}, 3] pixels or float32[N, 3, {height}, {width}] normalized input",
+            expected=f"uint8[N, {height}, {width}, {spec.channels}] pixels or "
+            f"float32[N, {', '.join(map(str, model_input))}] normalized input",
             next_step="convert the array, pass the size it has with --imgsz, or give a folder of images",
         )
     if shape[0] == 0:

@@ -16,7 +16,7 @@ import numpy as np
 from linglos_deploy.choices import Method
 from linglos_deploy.errors import DataError
 from linglos_deploy.images.dataset import ImageDataset
-from linglos_deploy.images.preprocessing import PreprocessSpec
+from linglos_deploy.images.preprocessing import Color, PreprocessSpec
 from linglos_deploy.images.records import ImageRecord
 from linglos_deploy.images.sources import Skipped
 from linglos_deploy.progress import Progress
@@ -91,7 +91,7 @@ def check_data(
         *_skipped(dataset.skipped),
         *_duplicates(records),
         *_constant(records),
-        *_normalization(records),
+        *_normalization(records, dataset.spec),
         *_channel_order(records, dataset.spec),
         *_too_few(records, method, percentile),
         *_imbalance(dataset.labels, dataset.class_names),
@@ -133,13 +133,14 @@ def _constant(records: Sequence[ImageRecord]) -> Iterator[Finding]:
         yield Finding(Problem.CONSTANT, len(plain), message, tuple(plain[:_NAMED]))
 
 
-def _normalization(records: Sequence[ImageRecord]) -> Iterator[Finding]:
-    if not records:
-        return
+def _normalization(records: Sequence[ImageRecord], spec: PreprocessSpec) -> Iterator[Finding]:
+    if not records or (set(spec.mean) == {0.0} and set(spec.std) == {1.0}):
+        return  # no pixels, or nothing that promises 0 ± 1
     mean, deviation = _overall(records)
     if max(abs(mean)) <= FAR_MEAN and min(deviation) >= NARROW_STD and max(deviation) <= WIDE_STD:
         return
-    seen = ", ".join(f"{channel} {m:.2f} ± {s:.2f}" for channel, m, s in zip("RGB", mean, deviation, strict=True))
+    channels = zip(spec.color.letters, mean, deviation, strict=True)
+    seen = ", ".join(f"{channel} {m:.2f} ± {s:.2f}" for channel, m, s in channels)
     yield Finding(
         Problem.NORMALIZATION,
         len(records),
@@ -153,7 +154,7 @@ def _channel_order(records: Sequence[ImageRecord], spec: PreprocessSpec) -> Iter
 
     Says nothing where the preprocessing does not tell red from blue.
     """
-    if not records or spec.mean[0] == spec.mean[2]:
+    if not records or spec.channels != 3 or spec.mean[0] == spec.mean[2]:
         return
     pixels = np.array([record.mean for record in records]).mean(axis=0) * spec.std + spec.mean
     deviation = float(np.mean(spec.std))
@@ -164,7 +165,8 @@ def _channel_order(records: Sequence[ImageRecord], spec: PreprocessSpec) -> Iter
             Problem.CHANNEL_ORDER,
             len(records),
             f"the {len(records)} images fit the preprocessing better with red and blue swapped "
-            f"({swapped:.2f} deviations away instead of {as_is:.2f}); check whether they are BGR",
+            f"({swapped:.2f} deviations away instead of {as_is:.2f}); check whether they are "
+            f"{'RGB' if spec.color is Color.BGR else 'BGR'}",
         )
 
 

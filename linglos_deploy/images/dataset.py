@@ -20,6 +20,7 @@ from linglos_deploy.files import sha256_bytes
 from linglos_deploy.images.arrays import open_array
 from linglos_deploy.images.digests import as_hex, combine
 from linglos_deploy.images.folder import open_folder
+from linglos_deploy.images.layout import Layout, likely_layout
 from linglos_deploy.images.preprocessing import PreprocessSpec, normalize
 from linglos_deploy.images.records import ImageRecord, describe_image
 from linglos_deploy.images.sources import ImageArray, ImageSource, Skipped, SyntheticSource, UnusableImageError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 INPUT_NAME = "image"
 ARRAY_FILES = (".npz", ".npy")
+FLOATS = ("float32", "float16", "float64")
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -123,7 +125,7 @@ class ImageDataset:
 
         Args:
             batch_size: Images per batch.
-            signature: Of the model. Without it, batches hold ``image``, float32 N x 3 x H x W.
+            signature: Of the model. Without it, batches hold ``image``, normalized float32.
             start: Place in the dataset of the first image.
 
         Raises:
@@ -136,12 +138,12 @@ class ImageDataset:
         """Yield the same as :meth:`batches`, with names; unusable images are left out and named."""
         if batch_size < 1:
             raise UsageError("A batch holds an image or more.", found=str(batch_size), expected="1 or more")
-        name, as_pixels = input_form(signature)
-        if as_pixels and self.source.normalized:
+        form = input_form(signature)
+        if form.dtype == "uint8" and self.source.normalized:
             raise DataError(
                 "The model takes pixels, and the data are normalized already.",
-                found="float32 N x 3 x H x W",
-                expected="uint8 N x H x W x 3, or a folder of images",
+                found="an array of float32",
+                expected="uint8 N x H x W x C, or a folder of images",
                 next_step="give the pixels, or a graph without embedded preprocessing",
             )
         names = self.source.ids
@@ -156,7 +158,7 @@ class ImageDataset:
                 group.append(image)
                 ids.append(image_id)
             if len(group) == batch_size or (position == len(self) and (group or skipped)):
-                yield Samples({name: self._form(group, as_pixels)}, tuple(ids), position, tuple(skipped))
+                yield Samples({form.name: self._form(group, form)}, tuple(ids), position, tuple(skipped))
                 group, ids, skipped = [], [], []
 
     def verified(self, *, progress: Progress = SILENT) -> ImageDataset:
@@ -226,14 +228,13 @@ class ImageDataset:
             listing=sha256_bytes(f"{self.listing}:{count} of {len(self)}:{seed}".encode()),
         )
 
-    def _form(self, group: Sequence[ImageArray], as_pixels: bool) -> ImageArray:
-        height, width = self.spec.input_size
-        if not group:
-            if as_pixels:
-                return np.empty((0, height, width, 3), dtype=np.uint8)
-            return np.empty((0, 3, height, width), dtype=np.float32)
-        stacked = np.stack(cast("list[NDArray[np.uint8]]", group))
-        return stacked if as_pixels or self.source.normalized else normalize(stacked, self.spec)
+    def _form(self, group: Sequence[ImageArray], form: InputForm) -> ImageArray:
+        one = self.spec.input_shape() if self.source.normalized else (*self.spec.input_size, self.spec.channels)
+        stacked = np.stack(cast("list[NDArray[np.uint8]]", group)) if group else np.empty((0, *one), dtype=np.uint8)
+        if form.dtype == "uint8":
+            return stacked if form.layout is Layout.NHWC else np.ascontiguousarray(stacked.transpose(0, 3, 1, 2))
+        normalized = stacked if self.source.normalized else normalize(stacked, self.spec)
+        return cast("ImageArray", normalized.astype(form.dtype, copy=False))
 
     def _images(self, selection: Sequence[int]) -> Iterator[ImageArray | str]:
         return self._in_threads(self.source.read, selection)
@@ -291,22 +292,38 @@ def warn_of_skipped(skipped: Skipped, *, progress: Progress) -> None:
         progress.warn(f"{len(skipped)} files are left out: {named}" + (" ..." if len(skipped) > 3 else ""))
 
 
-def input_form(signature: ModelSignature | None) -> tuple[str, bool]:
-    """Return the name of a model's image input, and whether it takes pixels instead of normalized values.
+@dataclass(frozen=True, slots=True)
+class InputForm:
+    """How a model takes images.
+
+    Attributes:
+        name: Of its input.
+        dtype: ``"uint8"`` for pixels, else the element type of normalized values.
+        layout: Order of the axes of pixels; normalized values follow the preprocessing.
+    """
+
+    name: str
+    dtype: str
+    layout: Layout
+
+
+def input_form(signature: ModelSignature | None) -> InputForm:
+    """Return how a model takes images.
 
     Raises:
-        DataError: The model does not have exactly one input, float32 or uint8.
+        DataError: The model does not have exactly one input, of four axes, of floating-point numbers or bytes.
     """
     if signature is None:
-        return INPUT_NAME, False
-    if len(signature.inputs) != 1 or signature.inputs[0].dtype not in ("float32", "uint8"):
+        return InputForm(INPUT_NAME, "float32", Layout.NCHW)
+    layout = likely_layout(signature.inputs[0])
+    if len(signature.inputs) != 1 or layout is None or signature.inputs[0].dtype not in (*FLOATS, "uint8"):
         raise DataError(
             "Images can only feed a model that has one input, of images.",
             found=", ".join(spec.describe() for spec in signature.inputs),
-            expected="image float32[N, 3, H, W] or uint8[N, H, W, 3]",
+            expected="one input of four axes: floating-point numbers, or bytes",
+            next_step="give arrays by input name in an .npz with --data",
         )
-    (spec,) = signature.inputs
-    return spec.name, spec.dtype == "uint8"
+    return InputForm(signature.inputs[0].name, signature.inputs[0].dtype, layout)
 
 
 def _whole(source: ImageSource, spec: PreprocessSpec) -> ImageDataset:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from linglos_deploy.errors import DataError
-from linglos_deploy.images.preprocessing import PreprocessSpec, to_pixels, to_rgb
+from linglos_deploy.images.preprocessing import PreprocessSpec, decode_colors, to_pixels
 from linglos_deploy.images.sources import Skipped, UnusableImageError
 
 if TYPE_CHECKING:
@@ -96,14 +96,14 @@ def open_folder(root: Path, spec: PreprocessSpec) -> FolderSource:
 
 
 def decode(path: Path, spec: PreprocessSpec) -> NDArray[np.uint8]:
-    """Decode one file to uint8 pixels of shape (H, W, 3); the first frame of an animated one.
+    """Decode one file to uint8 pixels of shape (H, W, C); the first frame of an animated one.
 
     Raises:
         UnusableImageError: It is no image, damaged, or too large.
     """
     try:
         with _open(path) as image:
-            return to_pixels(to_rgb(image), spec)
+            return to_pixels(decode_colors(image, spec.color), spec)
     except UnusableImageError:
         raise
     except (

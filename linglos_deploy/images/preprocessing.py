@@ -2,13 +2,14 @@
 
 The steps, each with one defined result for every input:
 
-1. decode to 8-bit RGB (:func:`to_rgb`);
+1. decode to 8 bits a channel, in the model's colours (:func:`decode_colors`);
 2. resize with Pillow's antialiased filter so that the image covers ``resize_size``, keeping its aspect ratio: first
    the width, then the height, each rounded to 8 bits;
-3. crop the centre to ``input_size``;
-4. normalize, in float32: ``(pixel - 255 * mean) / (255 * std)``, where ``255 * mean`` and ``255 * std`` are rounded
-   to float32 once. A subtraction and a division round the same way everywhere; a multiplication and an addition would
-   be at the mercy of fused multiply-add.
+3. crop the centre to ``input_size``; of two middles the one whose offset is even, as torchvision and timm do
+   (:func:`crop_offset`);
+4. normalize, in float32: ``(pixel - scale * mean) / (scale * std)``, where ``scale * mean`` and ``scale * std`` are
+   rounded to float32 once. A subtraction and a division round the same way everywhere; a multiplication and an addition
+   would be at the mercy of fused multiply-add.
 
 Field names and meanings are timm's (``input_size``, ``interpolation``, ``crop_pct``, ``mean``, ``std``).
 """
@@ -21,6 +22,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from linglos_deploy.errors import UsageError
+from linglos_deploy.images.layout import Layout
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +39,30 @@ class Interpolation(StrEnum):
     BICUBIC = "bicubic"
 
 
+class Color(StrEnum):
+    """Which channels a model takes, in which order."""
+
+    RGB = "rgb"
+    BGR = "bgr"
+    GREY = "grey"
+    RGBA = "rgba"
+
+    @property
+    def channels(self) -> int:
+        """How many channels that are."""
+        return {Color.GREY: 1, Color.RGBA: 4}.get(self, 3)
+
+    @property
+    def letters(self) -> str:
+        """A letter for each channel."""
+        return {Color.GREY: "L"}.get(self, self.value.upper())
+
+    @classmethod
+    def of_channels(cls, channels: int) -> Color:
+        """Return what a number of channels stands for, as far as a number can tell: 3 are taken for RGB."""
+        return {1: cls.GREY, 3: cls.RGB, 4: cls.RGBA}[channels]
+
+
 @dataclass(frozen=True, slots=True)
 class PreprocessSpec:
     """How images become model input.
@@ -45,29 +71,55 @@ class PreprocessSpec:
         input_size: Height and width of the model input, in pixels.
         interpolation: Filter of the resize.
         crop_pct: Share of the resized image that the centre crop keeps, in (0, 1].
-        mean: Per-channel mean in [0, 1], RGB.
-        std: Per-channel standard deviation, RGB, above 0.
+        mean: Of each channel, in units of ``scale`` and in the order of ``color``.
+        std: Standard deviation of each channel, likewise, above 0.
+        color: Which channels the model takes, in which order.
+        layout: Order of the axes of its input.
+        scale: The value of a pixel that counts as 1: 255, or 1 for models that take pixels from 0 to 255.
     """
 
     input_size: tuple[int, int] = (224, 224)
     interpolation: Interpolation = Interpolation.BICUBIC
     crop_pct: float = 0.95
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    color: Color = Color.RGB
+    layout: Layout = Layout.NCHW
+    scale: float = 255.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_size", tuple(self.input_size))
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
         object.__setattr__(self, "interpolation", Interpolation(self.interpolation))
+        object.__setattr__(self, "color", Color(self.color))
+        object.__setattr__(self, "layout", Layout(self.layout))
         if len(self.input_size) != 2 or min(self.input_size) < 1:
             raise UsageError("The input size must be a height and a width.", found=str(self.input_size))
         if not 0 < self.crop_pct <= 1:
             raise UsageError("crop_pct must be in (0, 1].", found=str(self.crop_pct))
-        if len(self.mean) != 3 or len(self.std) != 3 or not all(math.isfinite(x) for x in self.mean + self.std):
-            raise UsageError("mean and std must be three finite numbers each.", found=f"{self.mean}, {self.std}")
+        channels = self.color.channels
+        numbers = self.mean + self.std
+        if not len(self.mean) == len(self.std) == channels or not all(math.isfinite(number) for number in numbers):
+            raise UsageError(
+                "mean and std must be finite numbers, one each for every channel.",
+                found=f"mean {self.mean}, std {self.std}",
+                expected=f"{channels} and {channels}, because the colours are {self.color}",
+            )
         if min(self.std) <= 0:
             raise UsageError("std must be above 0.", found=str(self.std))
+        if not (math.isfinite(self.scale) and self.scale >= 1):
+            raise UsageError(
+                "scale is the value of a pixel that counts as 1.",
+                found=f"{self.scale:g}",
+                expected="255 for models that take 0 to 1 before mean and std, 1 for those that take 0 to 255",
+                next_step=f"--scale {1 / self.scale:g}" if 0 < self.scale < 1 else "--scale 255",
+            )
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return self.color.channels
 
     @property
     def resize_size(self) -> tuple[int, int]:
@@ -75,13 +127,26 @@ class PreprocessSpec:
         height, width = self.input_size
         return math.floor(height / self.crop_pct), math.floor(width / self.crop_pct)
 
+    def input_shape(self) -> tuple[int, int, int]:
+        """Return the shape of one image as model input, in the order of ``layout``."""
+        return (self.channels, *self.input_size) if self.layout is Layout.NCHW else (*self.input_size, self.channels)
+
     def offset_and_scale(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return ``255 * mean`` and ``255 * std``, float32 of shape (3,), rounded once from float64."""
+        """Return ``scale * mean`` and ``scale * std``, float32, one per channel, rounded once from float64."""
         import numpy as np
 
-        offset = (255.0 * np.asarray(self.mean, dtype=np.float64)).astype(np.float32)
-        scale = (255.0 * np.asarray(self.std, dtype=np.float64)).astype(np.float32)
+        offset = (self.scale * np.asarray(self.mean, dtype=np.float64)).astype(np.float32)
+        scale = (self.scale * np.asarray(self.std, dtype=np.float64)).astype(np.float32)
         return offset, scale
+
+    def describe(self) -> str:
+        """Return all of it in one line."""
+        height, width = self.input_size
+        numbers = (", ".join(f"{number:g}" for number in values) for values in (self.mean, self.std))
+        return (
+            f"{height} x {width}, {self.color}, {self.layout}, {self.interpolation}, crop {self.crop_pct:g}, "
+            "scale {:g}, mean {}, std {}".format(self.scale, *numbers)
+        )
 
 
 def resized_shape(height: int, width: int, cover: tuple[int, int]) -> tuple[int, int]:
@@ -98,15 +163,27 @@ def resized_shape(height: int, width: int, cover: tuple[int, int]) -> tuple[int,
     return max(cover_height, height * cover_width // width), cover_width
 
 
+def crop_offset(size: int, crop: int) -> int:
+    """Return where a centre crop begins: half of what is too much, a half rounded to the even neighbour.
+
+    That is ``int(round((size - crop) / 2))`` of torchvision's ``center_crop``, which timm's evaluation uses:
+
+    >>> [crop_offset(size, 224) for size in (224, 225, 226, 227, 235)]
+    [0, 0, 1, 2, 6]
+    """
+    half = (size - crop) // 2
+    return (size - crop + half % 2) // 2
+
+
 def to_pixels(image: Image.Image, spec: PreprocessSpec) -> np.ndarray:
-    """Resize and centre-crop an RGB image.
+    """Resize and centre-crop an image.
 
     Args:
-        image: A Pillow image in mode ``RGB``.
+        image: A Pillow image in the model's colours, as from :func:`decode_colors`.
         spec: The preprocessing.
 
     Returns:
-        uint8 of shape (H, W, 3), H and W from ``spec.input_size``.
+        uint8 of shape (H, W, C), H and W from ``spec.input_size``, channels in the order of ``spec.color``.
     """
     import numpy as np
     from PIL import Image
@@ -119,45 +196,70 @@ def to_pixels(image: Image.Image, spec: PreprocessSpec) -> np.ndarray:
     # One axis at a time, width first: asked for both, Pillow's versions differ in the order, and so in the rounding.
     image = image.resize((width, image.height), filters[spec.interpolation])
     image = image.resize((width, height), filters[spec.interpolation])
-    top, left = ((size - crop) // 2 for size, crop in zip((height, width), spec.input_size, strict=True))
+    top, left = (crop_offset(size, crop) for size, crop in zip((height, width), spec.input_size, strict=True))
     crop_height, crop_width = spec.input_size
-    return np.asarray(image)[top : top + crop_height, left : left + crop_width].copy()
+    pixels = np.asarray(image).reshape(height, width, spec.channels)
+    pixels = pixels[top : top + crop_height, left : left + crop_width]
+    return pixels[..., ::-1].copy() if spec.color is Color.BGR else pixels.copy()
 
 
 def normalize(pixels: np.ndarray, spec: PreprocessSpec) -> np.ndarray:
     """Turn pixels into model input.
 
     Args:
-        pixels: uint8 of shape (N, H, W, 3).
+        pixels: uint8 of shape (N, H, W, C), as from :func:`to_pixels`.
         spec: The preprocessing.
 
     Returns:
-        float32 of shape (N, 3, H, W), contiguous.
+        float32 of shape (N, C, H, W) or (N, H, W, C), by ``spec.layout``; contiguous.
     """
     import numpy as np
 
     offset, scale = spec.offset_and_scale()
+    if spec.layout is Layout.NHWC:
+        values = np.ascontiguousarray(pixels, dtype=np.float32)
+        values -= offset
+        values /= scale
+        return values
     planes = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32)
     planes -= offset[:, None, None]
     planes /= scale[:, None, None]
     return planes
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Return the first frame as 8-bit RGB.
+def decode_colors(image: Image.Image, color: Color) -> Image.Image:
+    """Return the first frame with 8 bits a channel, in a model's colours; BGR as RGB, which :func:`to_pixels` turns.
 
-    Transparent pixels are laid over black; 16-bit grey is divided by 257, so that white stays white; palettes, CMYK
-    and grey go through Pillow's own conversion.
+    Pillow's own conversions, as training pipelines use them: colours of transparent pixels are kept, grey is the luma
+    of ITU-R BT.601. Only grey of more than 8 bits goes another way, since Pillow cuts it off at 255: 16 bits are
+    divided by 257, so that white stays white.
+    """
+    mode = {Color.GREY: "L", Color.RGBA: "RGBA"}.get(color, "RGB")
+    if image.mode == mode:
+        return image
+    if image.mode.startswith("I;16") or image.mode == "I":
+        image = _eight_bits(image)
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # the same colours, without Pillow's advice
+    return image.convert(mode)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return the first frame as 8-bit RGB; see :func:`decode_colors`."""
+    return decode_colors(image, Color.RGB)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Return 8-bit grey of a wider grey image.
+
+    Mode ``I`` holds 32 bits, so its values tell: none above 255, and they are 8-bit ones, unless the file format (PNG,
+    PGM) has such an image only where 16 bits are stored.
     """
     import numpy as np
     from PIL import Image
 
-    if image.mode == "RGB":
-        return image
-    if image.mode.startswith("I;16") or image.mode == "I":
-        wide = np.asarray(image).astype(np.uint32)
-        image = Image.fromarray(np.minimum(wide // 257, 255).astype(np.uint8))
-    if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)
-    return image.convert("RGB")
+    values = np.asarray(image).astype(np.int64)
+    stored_16_bits = image.mode.startswith("I;16") or image.format in {"PNG", "PPM"}
+    if stored_16_bits or values.max(initial=0) > 255:
+        values = values // 257
+    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))

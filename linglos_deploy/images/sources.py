@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     ImageArray = NDArray[np.uint8] | NDArray[np.float32]
-    """uint8 H x W x 3 pixels or float32 3 x H x W model input; with an axis in front, a batch of them."""
+    """uint8 H x W x C pixels, or one image of float32 model input; with an axis in front, a batch of them."""
 else:
     ImageArray = np.ndarray
 
@@ -56,7 +56,7 @@ class ImageSource(Protocol):
         ...
 
     def read(self, index: int) -> ImageArray:
-        """Return one image: uint8 H x W x 3 pixels, or float32 3 x H x W model input.
+        """Return one image: uint8 H x W x C pixels, or float32 model input, both in the model's colours.
 
         Raises:
             DataError: This image is unusable.
@@ -118,11 +118,12 @@ class SyntheticSource:
         generator = np.random.default_rng([self.seed, index])
         height, width = self.spec.input_size
         y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-        image = generator.uniform(60, 190, 3).astype(np.float32) * np.ones((height, width, 1), np.float32)
+        channels = self.spec.channels
+        image = generator.uniform(60, 190, channels).astype(np.float32) * np.ones((height, width, 1), np.float32)
         for _ in range(4):
             angle, phase = generator.uniform(0, 2 * np.pi, 2)
             wave = 2 * np.pi / generator.uniform(4, max(5, width))
             ripple = np.sin(wave * (np.cos(angle) * x + np.sin(angle) * y) + phase).astype(np.float32)
-            image += ripple[..., None] * generator.uniform(-40, 40, 3).astype(np.float32)
+            image += ripple[..., None] * generator.uniform(-40, 40, channels).astype(np.float32)
         image += generator.normal(0, 8, image.shape).astype(np.float32)
         return np.clip(image, 0, 255).astype(np.uint8)

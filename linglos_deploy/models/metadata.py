@@ -37,7 +37,7 @@ from linglos_deploy.models.variants import VARIANTS, LinGloConfig
 SCHEMA = "linglos.checkpoint/1"
 PLAIN_TEXT = ("variant", "interpolation")
 Stages = tuple[int, int, int, int]
-Channels = tuple[float, float, float]
+Channels = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)

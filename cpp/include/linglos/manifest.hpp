@@ -12,14 +12,16 @@ namespace linglos {
 
 enum class Interpolation { bilinear, bicubic };
 
-/// How an image becomes model input: resize to cover floor(input / crop_pct), crop the centre, normalize.
+/// How an image becomes model input: resize to cover floor(input / crop_pct), crop the centre, normalize to
+/// (pixel - scale * mean) / (scale * std). Models that take other colours than RGB, or channels last, are refused.
 struct Preprocessing {
   int height = 224;  ///< Of the model input, in pixels.
   int width = 224;
   Interpolation interpolation = Interpolation::bicubic;
   double crop_pct = 0.95;             ///< In (0, 1].
-  std::array<double, 3> mean = {};    ///< In [0, 1], RGB.
-  std::array<double, 3> std_dev = {};  ///< Above 0, RGB.
+  std::array<double, 3> mean = {};    ///< In units of `scale`, RGB.
+  std::array<double, 3> std_dev = {};  ///< Likewise, above 0.
+  double scale = 255.0;                ///< The value of a pixel that counts as 1.
 };
 
 /// What a graph's `image` input takes.
