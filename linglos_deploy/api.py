@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from linglos_deploy.images.preprocessing import PreprocessSpec
     from linglos_deploy.models.factory import ModelDescription
     from linglos_deploy.models.loading import ModelSource
+    from linglos_deploy.profiling.access import EngineAccess
     from linglos_deploy.profiling.plan import MeasurementPlan
     from linglos_deploy.quantization.scheme import QuantScheme
     from linglos_deploy.reports.export import EngineOutcome, ExportReport
@@ -339,6 +340,7 @@ def profile(
     backends: Sequence[str] = ("onnxruntime",),
     plan: MeasurementPlan | None = None,
     max_p50_ms: float | None = None,
+    access: EngineAccess | None = None,
     progress: Progress = SILENT,
 ) -> ProfileReport:
     """Measure latency: every model in a process of its own, in alternating rounds, ratios with intervals.
@@ -352,6 +354,7 @@ def profile(
         backends: What runs the graphs; engines run on their own.
         plan: Batch sizes, threads, rounds and times.
         max_p50_ms: The slowest acceptable median, in milliseconds.
+        access: What engines need to be opened, beyond their files: a device, weights, consent to code in them.
         progress: Told about every round.
 
     Returns:
@@ -366,7 +369,7 @@ def profile(
     from linglos_deploy.profiling.plan import LatencyBudget, MeasurementPlan
 
     return measure(
-        profile_candidates([Path(model) for model in models], backends),
+        profile_candidates([Path(model) for model in models], backends, access),
         plan or MeasurementPlan(),
         budget=None if max_p50_ms is None else LatencyBudget(max_p50_ms),
         progress=progress,

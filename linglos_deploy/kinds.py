@@ -9,6 +9,7 @@ from pathlib import Path
 
 from linglos_deploy.bundle import MANIFEST, is_bundle, open_bundle
 from linglos_deploy.errors import ArtifactError, UsageError
+from linglos_deploy.profiling.access import EngineAccess
 from linglos_deploy.profiling.plan import Candidate
 
 
@@ -59,58 +60,59 @@ def kind_of(path: Path) -> Kind:
     )
 
 
-def engines_of(path: Path) -> tuple[Path, ...]:
-    """Return the engines of a bundle, or the one engine that ``path`` is.
+def models_of(path: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Return the graphs and the engines of a bundle, or the one graph or engine that ``path`` is.
 
     Raises:
         ArtifactError: There is nothing there, or the bundle is damaged.
-        UsageError: It is neither.
+        UsageError: It is nothing that can be run.
     """
     kind = kind_of(path)
+    if kind is Kind.GRAPH:
+        return (path,), ()
     if kind is Kind.ENGINE:
-        return (path,)
+        return (), (path,)
     if kind is Kind.BUNDLE:
-        return tuple(path / entry.file for entry in open_bundle(path).manifest.engines)
+        manifest = open_bundle(path).manifest
+        return tuple(path / entry.file for entry in manifest.graphs), tuple(
+            path / entry.file for entry in manifest.engines
+        )
     raise UsageError(
-        f"'{path}' has no engines.",
+        f"'{path}' cannot be run.",
         found=f"a {kind}",
-        expected="a bundle or a .engine file",
+        expected="a bundle, a graph or an engine",
         next_step=f"linglos-deploy inspect {path}",
     )
 
 
-def profile_candidates(paths: Sequence[Path], backends: Sequence[str]) -> list[Candidate]:
+def profile_candidates(
+    paths: Sequence[Path], backends: Sequence[str], access: EngineAccess | None = None
+) -> list[Candidate]:
     """Return what ``profile`` measures: every graph on every backend, every engine on its own.
+
+    Args:
+        paths: Bundles, graphs and engines.
+        backends: What runs the graphs.
+        access: What engines need to be opened, beyond their files.
 
     Raises:
         ArtifactError: There is nothing at a path, or a bundle is damaged.
-        UsageError: A path is neither a bundle nor a model.
+        UsageError: A path is neither a bundle nor a model, or no engine has a use for what ``access`` says.
     """
+    access = access or EngineAccess()
     candidates: list[Candidate] = []
     for path in paths:
-        kind = kind_of(path)
-        if kind is Kind.BUNDLE:
-            manifest = open_bundle(path).manifest
-            graphs = [path / entry.file for entry in manifest.graphs]
-            engines = [path / entry.file for entry in manifest.engines]
-        elif kind is Kind.GRAPH:
-            graphs, engines = [path], []
-        elif kind is Kind.ENGINE:
-            graphs, engines = [], [path]
-        else:
-            raise UsageError(
-                f"'{path}' cannot be run.",
-                found=f"a {kind}",
-                expected="a bundle, a graph or an engine",
-                next_step=f"linglos-deploy inspect {path}",
-            )
-        prefix = f"{path.name}/" if kind is Kind.BUNDLE and len(paths) > 1 else ""
+        graphs, engines = models_of(path)
+        prefix = f"{path.name}/" if path.is_dir() and len(paths) > 1 else ""
         candidates += [
-            Candidate(backend, graph, label=f"{prefix}{graph.name} · {backend}")
+            Candidate(backend, graph, label=f"{prefix}{graph.name} · {backend}", device=access.device)
             for graph in graphs
             for backend in backends
         ]
-        candidates += [Candidate(engine_backend(engine), engine, label=f"{prefix}{engine.name}") for engine in engines]
+        candidates += [
+            access.candidate(engine_backend(engine), engine, label=f"{prefix}{engine.name}") for engine in engines
+        ]
+    access.check_used(candidates)
     return candidates
 
 

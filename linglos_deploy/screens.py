@@ -173,6 +173,14 @@ def show_doctor(report: DoctorReport, console: Console) -> None:
             if condition.passed is False and condition.reason:
                 _say(console, f"  {condition.name}: {condition.reason}")
         _say(console, f"  rebuild: {check.rebuild}")
+    for use in report.graphs:
+        _say(console, f"\n{use.graph}")
+        offers = _table("Could", "With", "Here", "How")
+        for verb, found in (("run", use.runs), ("be built", use.builds)):
+            for offer in found:
+                how = offer.command or offer.detail
+                offers.add_row(verb, offer.backend, _tick(offer.possible), escape(how))
+        console.print(offers)
 
 
 def _show_accuracy(verdict: AccuracyVerdict, console: Console) -> None:

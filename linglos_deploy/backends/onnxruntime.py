@@ -105,6 +105,7 @@ class OnnxRuntime:
                 compiles=False,
                 detail="the package onnxruntime is not installed",
                 how_to_get=_HOW_TO_GET["cpu"],
+                runs_graphs=True,
             )
         ort = _import_onnxruntime()
         providers = list(ort.get_available_providers())
@@ -128,6 +129,7 @@ class OnnxRuntime:
                 "instructions": list(cpu.instructions),
                 "int8_saturates": cpu.int8_saturates,
             },
+            runs_graphs=True,
         )
 
     def operator_times(self, artifact: Artifact, batch: Batch, *, runs: int) -> tuple[OperatorTime, ...]:

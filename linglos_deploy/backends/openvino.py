@@ -189,6 +189,7 @@ class OpenVino:
                 compiles=False,
                 detail="OpenVINO is not installed",
                 how_to_get=HOW_TO_GET,
+                runs_graphs=True,
             )
         return Probe(
             name=NAME,
@@ -202,6 +203,7 @@ class OpenVino:
                 "instructions": list(self.cpu.instructions),
                 "int8_saturates": self.cpu.int8_saturates,
             },
+            runs_graphs=True,
         )
 
     def operator_times(self, artifact: Artifact, batch: Batch, *, runs: int) -> tuple[OperatorTime, ...]:

@@ -13,7 +13,7 @@ from linglos_deploy.running import show
 
 def doctor(
     bundle: Annotated[
-        Path | None, typer.Argument(metavar="[BUNDLE | ENGINE]", help="Also say whether its engines load here.")
+        Path | None, typer.Argument(metavar="[BUNDLE | MODEL.onnx | ENGINE]", help="Also say what would run here.")
     ] = None,
     device: Annotated[int, typer.Option("--device", min=0, help="Number of the GPU that would run them.")] = 0,
     as_json: options.Json = False,
@@ -29,9 +29,10 @@ def doctor(
       linglos-deploy doctor build/linglo_s --json
     """
     from linglos_deploy.backends.doctor import examine
-    from linglos_deploy.kinds import engines_of
+    from linglos_deploy.kinds import models_of
     from linglos_deploy.screens import show_doctor
 
-    report = examine(engines_of(bundle) if bundle else (), device=device)
+    graphs, engines = models_of(bundle) if bundle else ((), ())
+    report = examine(engines, graphs=graphs, device=device)
     show(report, show_doctor, as_json=as_json)
     return report.passed

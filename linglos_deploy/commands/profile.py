@@ -29,6 +29,18 @@ def profile(
         float | None, typer.Option("--max-p50-ms", min=0.0, help="Fail when a median is slower than this.")
     ] = None,
     operators: Annotated[bool, typer.Option("--operators", help="Add the time per operator type.")] = False,
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="cpu|cuda:N", help="Where models run [each backend's default].")
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights", metavar="MODEL.onnx", help="Weights of an engine built without them [the graph it came from]."
+        ),
+    ] = None,
+    allow_host_code: Annotated[
+        bool, typer.Option("--allow-host-code", help="Load engines that run code of theirs; only for your own.")
+    ] = False,
     html: options.Html = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -44,6 +56,7 @@ def profile(
       linglos-deploy profile build/linglo_s/model.int8.onnx --threads 1 --max-p50-ms 40
     """
     from linglos_deploy import api
+    from linglos_deploy.profiling.access import EngineAccess
     from linglos_deploy.profiling.plan import MeasurementPlan
     from linglos_deploy.screens import show_profile
 
@@ -60,6 +73,7 @@ def profile(
         backends=backend or ["onnxruntime"],
         plan=plan,
         max_p50_ms=max_p50_ms,
+        access=EngineAccess(device or "", allow_host_code, weights),
         progress=Terminal(quiet=quiet),
     )
     write_reports([report], html=html)

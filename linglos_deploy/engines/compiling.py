@@ -34,8 +34,10 @@ def choose_compilers(choice: str, engine_options: EngineOptions) -> tuple[dict[s
         The compilers by name, and the probes of those that ``AUTO`` had to pass over.
 
     Raises:
+        UsageError: ``choice`` is no compiler's name, and neither ``auto`` nor ``none``.
         MissingDependencyError: The compiler that was asked for by name cannot be used here.
     """
+    registry.check_choice(choice)
     if choice == NONE:
         return {}, ()
     if choice == AUTO:

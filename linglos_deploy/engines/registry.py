@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from linglos_deploy.engines.compiler import Compiler, Probeable
@@ -37,6 +37,26 @@ def choices() -> tuple[str, ...]:
     return ("auto", "none", *available())
 
 
+def check_choice(name: str) -> None:
+    """Check what ``--engine`` was given.
+
+    Raises:
+        UsageError: It is no compiler, and neither ``auto`` nor ``none``.
+    """
+    if name not in choices():
+        raise UsageError(
+            f"There is no engine '{name}'.",
+            found=name,
+            expected=", ".join(choices()),
+            next_step=_suggest(name, choices()),
+        )
+
+
+def _suggest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean '{close[0]}'?" if close else "see 'linglos-deploy doctor'"
+
+
 def entry_points(group: str) -> dict[str, str]:
     """Return what other distributions add to a group: name -> ``module:factory``."""
     return {point.name: point.value for point in importlib.metadata.entry_points(group=group)}
@@ -49,12 +69,11 @@ def load_factory(name: str, known: Mapping[str, str], *, kind: str) -> Callable[
         UsageError: There is no such entry; ``kind`` says what was looked for.
     """
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
         raise UsageError(
             f"There is no {kind} '{name}'.",
             found=name,
             expected=", ".join(known),
-            next_step=f"did you mean '{close[0]}'?" if close else "see 'linglos-deploy doctor'",
+            next_step=_suggest(name, known),
         )
     module, _, attribute = known[name].partition(":")
     found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)

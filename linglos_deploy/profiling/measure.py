@@ -162,6 +162,7 @@ def _open(item: _Measurement, plan: MeasurementPlan, stack: ExitStack) -> None:
         seed=plan.seed,
         operators=plan.operators,
         shapes=dict(plan.shapes),
+        device=item.candidate.device,
     )
     item.worker = stack.enter_context(start_worker())
     reply = _ask(item, Request(open=request), timeout=plan.timeout_seconds)

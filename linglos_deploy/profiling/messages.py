@@ -43,6 +43,7 @@ class OpenRequest:
         seed: Of the random input.
         operators: Whether to take the time per operator type before closing, where the backend can tell.
         shapes: Whole shapes of inputs, by name.
+        device: Where it runs, empty for the backend's default.
     """
 
     backend: str
@@ -56,6 +57,7 @@ class OpenRequest:
     seed: int
     operators: bool = False
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ class Candidate:
         source: A PyTorch model for the ``torch`` backend.
         label: What the report calls it; by default the backend and the file's or the model's name.
         options: Options of the backend, such as ``{"int8": "exact"}``.
+        device: Where it runs, such as ``cuda:1``; empty for the backend's default.
     """
 
     backend: str
@@ -32,6 +33,7 @@ class Candidate:
     source: ModelSource | None = None
     label: str = ""
     options: Mapping[str, OptionValue] = field(default_factory=dict)
+    device: str = ""
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.source is None):

@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from linglos_deploy.artifacts import Artifact, OnnxArtifact, TorchModel, load_onnx
 from linglos_deploy.backends import registry
-from linglos_deploy.backends.base import Noted, OperatorTimer, Runner, Runtime
+from linglos_deploy.backends.base import Device, Noted, OperatorTimer, Runner, Runtime
 from linglos_deploy.errors import LinglosError, MissingDependencyError
 from linglos_deploy.graph.feeds import Sizes, index_ranges, synthetic_feeds
 from linglos_deploy.profiling.inputs import image_size_of
@@ -89,7 +89,8 @@ def _open(request: OpenRequest, stack: ExitStack) -> tuple[_Session, Reply]:
     started = time.perf_counter()
     artifact = _artifact(request)
     backend = registry.runtime(request.backend, **_options(request))
-    runner = stack.enter_context(backend.open(artifact))
+    where = {"device": Device.parse(request.device)} if request.device else {}
+    runner = stack.enter_context(backend.open(artifact, **where))
     opened = time.perf_counter()
     image_size = request.image_size
     if image_size is None and isinstance(artifact, TorchModel):

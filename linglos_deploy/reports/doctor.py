@@ -70,6 +70,7 @@ class Probe:
         detail: One sentence: what it offers here, or why it does not.
         how_to_get: The command that would make it available, empty if nothing is missing.
         facts: Further facts as JSON values, such as execution providers or supported compute capabilities.
+        runs_graphs: Whether it is one that runs ONNX graphs as they are.
     """
 
     name: str
@@ -80,6 +81,39 @@ class Probe:
     detail: str
     how_to_get: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    runs_graphs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What one backend could do with a graph on this machine.
+
+    Attributes:
+        backend: Which one.
+        possible: Whether it could, here and now.
+        detail: Why not, or what it needs.
+        command: What does it, or what makes it possible.
+    """
+
+    backend: str
+    possible: bool
+    detail: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class GraphUse:
+    """What this machine could do with an ONNX graph.
+
+    Attributes:
+        graph: Its path.
+        runs: Backends that run it as it is.
+        builds: Compilers that make an engine of it.
+    """
+
+    graph: str
+    runs: tuple[Offer, ...]
+    builds: tuple[Offer, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +171,14 @@ class DoctorReport:
         machine: This machine.
         backends: Every known backend.
         engines: Checks of a bundle's engines, if one was given.
+        graphs: What could be done here with each of its graphs.
     """
 
     schema: str
     machine: Machine
     backends: tuple[Probe, ...]
     engines: tuple[EngineCheck, ...] = ()
+    graphs: tuple[GraphUse, ...] = ()
 
     @property
     def passed(self) -> bool:

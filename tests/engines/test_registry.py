@@ -108,7 +108,7 @@ def test_a_compiler_that_breaks_is_said_and_does_not_hide_the_rest(acme: Path, t
 
 
 def test_an_engine_that_nobody_compiles_is_refused_before_any_work(acme: Path) -> None:
-    run("build", "model.onnx", "--engine", "tensorrtx", "-o", "engines").explain(2, "no compiler 'tensorrtx'")
+    run("build", "model.onnx", "--engine", "tensorrtx", "-o", "engines").explain(2, "no engine 'tensorrtx'")
     run("build", "model.onnx", "--engine", "none", "-o", "engines").explain(2, "nothing to build")
     assert not (acme / "engines").exists()
 
@@ -140,3 +140,28 @@ def test_openvino_builds_through_the_same_command_and_what_it_built_can_be_run(a
     report = run("profile", plan, "--rounds", "1", "--seconds", "0.01", "-q", "--json").expect(0).json
     assert report["rows"][0]["outcome"] == "measured"
     run("build", "model.onnx", "--engine", "openvino", "--tf32", "-o", "engines").explain(2, "no --tf32")
+
+
+def test_profiling_a_graph_with_tensorrt_says_what_doctor_says(acme: Path) -> None:
+    state = next(b for b in run("doctor", "model.onnx", "--json").json["backends"] if b["name"] == "tensorrt")
+    if state["installed"]:
+        pytest.skip("TensorRT is installed here")
+    flags = ("--rounds", "1", "--seconds", "0.01", "-q", "--json")
+    (row,) = run("profile", "model.onnx", "--backend", "tensorrt", *flags).json["rows"]
+    assert row["outcome"] == "not-run"
+    assert state["detail"] in row["reason"]
+    assert state["how_to_get"] in row["reason"]
+
+
+def test_doctor_of_a_graph_says_how_to_run_and_build_it_and_what_it_says_works(acme: Path) -> None:
+    pytest.importorskip("openvino", reason="pip install 'linglos-deploy[openvino]'")
+    outcome = run("doctor", "model.onnx").expect(0)
+    assert "linglos-deploy build model.onnx --output engines --engine openvino" in outcome.stdout
+    (use,) = run("doctor", "model.onnx", "--json").json["graphs"]
+    command = next(offer["command"] for offer in use["builds"] if offer["backend"] == "openvino")
+    run(*command.split()[1:], "-q").expect(0)
+    assert list((acme / "engines").glob("*.engine"))
+
+
+def test_what_no_engine_has_a_use_for_is_refused_by_profile(acme: Path) -> None:
+    run("profile", "model.onnx", "--allow-host-code").explain(2, "None of the models has a use for --allow-host-code")

@@ -32,6 +32,7 @@ from linglos_deploy.engines.record import (
     PrecisionProof,
     adopt,
     copy_engine,
+    find_graph,
     read_record,
     sidecar_path,
 )
@@ -142,14 +143,17 @@ class TensorRt:
             ArtifactError: The artifact is not an engine of this flavour, or does not fit this machine.
             MissingDependencyError: There is no GPU, or a package is missing.
         """
+        machine = self._look()
+        if installed_version(self.flavour) is None:
+            self._load(self.flavour)  # says what is missing and how to get it
         if not isinstance(artifact, EngineArtifact) or artifact.backend != self.name:
+            graph = artifact.path if isinstance(artifact, OnnxArtifact) else "MODEL.onnx"
             raise ArtifactError(
                 f"{self.flavour.title} runs the engines that it compiled.",
                 found=f"{artifact.backend} engine" if isinstance(artifact, EngineArtifact) else type(artifact).__name__,
                 expected=f"a {self.name} engine",
-                next_step=f"linglos-deploy build MODEL.onnx --engine {self.name}",
+                next_step=f"linglos-deploy build {graph} --engine {self.name}",
             )
-        machine = self._look()
         if not machine.gpus:
             raise MissingDependencyError(
                 f"Running a {self.flavour.title} engine needs an NVIDIA GPU.",
@@ -166,6 +170,8 @@ class TensorRt:
         )
         record = require_loadable(artifact.path, host, compiler=self)
         options = self.options.run
+        if record.spec.strip_weights and options.weights is None:
+            options = replace(options, weights=find_graph(record, artifact.path))
         if self.options.cache and options.runtime_cache is None and host.gpu is not None:
             options = replace(options, runtime_cache=self._kernels(record, host.gpu))
         cuda = Cuda(self._load_cuda(), device.index)

@@ -307,7 +307,7 @@ def _fill_in_weights(module: Any, engine: Any, weights: Path | None, *, logger: 
         raise ArtifactError(
             f"The engine '{plan}' was built without its weights.",
             expected="the ONNX file that it was compiled from",
-            next_step="name that file when opening the engine",
+            next_step="put that file beside the engine, or name it: --weights MODEL.onnx",
         )
     refitter = module.Refitter(engine, logger)
     parser = module.OnnxParserRefitter(refitter, logger)

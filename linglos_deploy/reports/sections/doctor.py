@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from linglos_deploy.reports.doctor import DoctorReport, EngineCheck
+from linglos_deploy.reports.doctor import DoctorReport, EngineCheck, GraphUse
 from linglos_deploy.reports.document import Cell, Check, Column, Section, Table, Tone, sections_of
 from linglos_deploy.reports.numbers import file_size
 
@@ -28,7 +28,7 @@ def doctor_sections(report: DoctorReport) -> tuple[Section, ...]:
             title="This machine",
             passed=report.passed if report.engines else None,
             facts=tuple((name, value) for name, value in facts if value),
-            tables=(_backends_table(report), *(_engine_table(check) for check in report.engines)),
+            tables=(_backends_table(report), *map(_engine_table, report.engines), *map(_graph_table, report.graphs)),
             checks=tuple(
                 Check(f"{check.engine}: {condition.name}", condition.passed, condition.found, condition.expected)
                 for check in report.engines
@@ -68,6 +68,24 @@ def _engine_table(check: EngineCheck) -> Table:
                 Cell(condition.reason),
             )
             for condition in check.conditions
+        ),
+    )
+
+
+def _graph_table(use: GraphUse) -> Table:
+    offers = [("run", offer) for offer in use.runs] + [("be built", offer) for offer in use.builds]
+    return Table(
+        title=f"What could be done with {use.graph}",
+        columns=(Column("could"), Column("with"), Column("here"), Column("why"), Column("how")),
+        rows=tuple(
+            (
+                Cell(verb),
+                Cell(offer.backend),
+                _yes(offer.possible),
+                Cell(offer.detail),
+                Cell(offer.command),
+            )
+            for verb, offer in offers
         ),
     )
 
