@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import onnx
-from onnx import TensorProto
+import onnx_ir as ir
 
 from linglos_deploy.artifacts import OnnxArtifact, Step, load_onnx, onnx_signature, tool_versions
 from linglos_deploy.choices import Precision
 from linglos_deploy.errors import ExportError, UsageError
-from linglos_deploy.exporters.islands import float32_islands
-from linglos_deploy.exporters.retype import retype
+from linglos_deploy.exporters.islands import float32_islands, out_of_range
+from linglos_deploy.exporters.narrowing import LARGEST, SMALLEST_NORMAL
+from linglos_deploy.exporters.retype import PlainConstants, RetypeFloats
 from linglos_deploy.files import atomic_file, sha256_bytes
 from linglos_deploy.graph.metadata import PREFIX
+from linglos_deploy.graph.opset import opset_of, to_opset
+from linglos_deploy.graph.passes.running import run_passes
 from linglos_deploy.progress import SILENT, Progress
 
-ELEMENTS = {Precision.FP16: TensorProto.FLOAT16, Precision.BF16: TensorProto.BFLOAT16}
-LARGEST_FLOAT16 = 65504.0
-HEADROOM = 4.0
+KINDS = {Precision.FP16: ir.DataType.FLOAT16, Precision.BF16: ir.DataType.BFLOAT16}
 BFLOAT16_OPSET = 22
 """The first opset whose Conv takes bfloat16."""
+FLOAT16_SCALES_OPSET = 19
+"""The first opset whose QuantizeLinear and DequantizeLinear take float16."""
 
 
 def convert_precision(
@@ -40,59 +44,81 @@ def convert_precision(
         precision: ``FP16``, ``BF16``, or ``INT8_FP16`` for a Q/DQ graph.
         out: Where the file goes; written whole or not at all.
         float32_io: Whether inputs and outputs stay float32.
-        ranges: Largest magnitude of tensors, as seen in calibration; those within a factor of 4 of float16's largest
-            number are warned of, by name.
+        ranges: Largest magnitude of tensors, as seen in calibration. Those that come within a factor of 4 of the
+            largest 16-bit number, or lie below the smallest normal one, stay in float32 and are warned of, by name.
         progress: Receives the warnings.
 
     Raises:
         UsageError: The precision is not a 16-bit one.
         ExportError: A weight does not fit, or the result is not valid ONNX.
     """
-    element = ELEMENTS.get(precision.floating)
-    if element is None:
+    kind = KINDS.get(precision.floating)
+    if kind is None:
         raise UsageError(f"'{precision}' is not a 16-bit precision.", expected="fp16, bf16 or int8+fp16")
     with progress.stage(f"Converting to {precision}"):
         graph = load_onnx(model.path)
-        islands = float32_islands(graph)
-        typed = retype(graph, element, float32=islands, float32_io=float32_io)
-        if element == TensorProto.BFLOAT16:
-            _require_opset(typed, BFLOAT16_OPSET)
+        for warning in range_warnings(graph, kind, ranges or {}):
+            progress.warn(warning)
+        typed, islands = to_sixteen_bits(graph, kind, ranges=ranges, float32_io=float32_io)
         onnx.helper.set_model_props(
             typed, {**{entry.key: entry.value for entry in typed.metadata_props}, f"{PREFIX}precision": str(precision)}
         )
-        typed = _checked(typed)
-        warnings = narrow_escapes(typed, ranges or {}) if element == TensorProto.FLOAT16 else ()
-        for warning in warnings:
-            progress.warn(warning)
         data = typed.SerializeToString(deterministic=True)
-        with atomic_file(out) as partial:
-            partial.write_bytes(data)
+        with atomic_file(out) as file:
+            file.write_bytes(data)
     step = Step(
         stage="precision",
         inputs={"graph": model.digest},
         config={"precision": str(precision), "float32_io": float32_io, "float32_nodes": len(islands)},
-        tools=tool_versions("linglos-deploy", "onnx"),
+        tools=tool_versions("linglos-deploy", "onnx", "onnx-ir"),
     )
     return OnnxArtifact(
         path=out, signature=onnx_signature(typed), digest=sha256_bytes(data), lineage=(*model.lineage, step)
     )
 
 
-def narrow_escapes(model: onnx.ModelProto, ranges: Mapping[str, float]) -> tuple[str, ...]:
-    """Return a warning for each float16 tensor whose range comes within a factor of 4 of 65504, largest first."""
-    halves = {value.name for value in model.graph.value_info if value.type.tensor_type.elem_type == TensorProto.FLOAT16}
-    close = [(bound, name) for name, bound in ranges.items() if name in halves and bound * HEADROOM >= LARGEST_FLOAT16]
+def to_sixteen_bits(
+    model: onnx.ModelProto,
+    kind: ir.DataType,
+    *,
+    ranges: Mapping[str, float] | None = None,
+    float32_io: bool = True,
+) -> tuple[onnx.ModelProto, dict[str, str]]:
+    """Return the typed form of a float32 graph, and the nodes that stay in float32, each with the reason.
+
+    Raises:
+        ExportError: A weight does not fit, a tensor's type is not known, or the result is not valid ONNX.
+    """
+    prepared = run_passes(_in_opset(model, kind), PlainConstants())
+    retype = RetypeFloats(kind, islands=partial(float32_islands, ranges=ranges), float32_io=float32_io)
+    typed = run_passes(_inferred(prepared), retype)
+    return _checked(typed), retype.kept
+
+
+def range_warnings(model: onnx.ModelProto, kind: ir.DataType, ranges: Mapping[str, float]) -> tuple[str, ...]:
+    """Return a warning for each float32 tensor that 16 bits cannot hold with room to spare, largest first."""
+    floats = {
+        value.name
+        for value in _inferred(model).graph.value_info
+        if value.type.tensor_type.elem_type == ir.DataType.FLOAT
+    }
+    close = [(bound, name) for name, bound in ranges.items() if name in floats and out_of_range(bound, kind)]
     return tuple(
-        f"Tensor '{name}' reaches {bound:.4g}; float16 ends at {LARGEST_FLOAT16:.0f}. Use bf16, or check its inputs."
+        f"Tensor '{name}' reaches {bound:.4g}; {kind.name.lower()} counts from {SMALLEST_NORMAL[kind]:.2g} to "
+        f"{LARGEST[kind]:.5g}. What makes and reads it stays in float32."
         for bound, name in sorted(close, reverse=True)
     )
 
 
-def _require_opset(model: onnx.ModelProto, least: int) -> None:
-    for entry in model.opset_import:
-        if entry.domain in {"", "ai.onnx"}:
-            entry.version = max(entry.version, least)
-    model.ir_version = max(model.ir_version, 10)
+def _in_opset(model: onnx.ModelProto, kind: ir.DataType) -> onnx.ModelProto:
+    """Return the graph in an opset whose operators take ``kind``."""
+    quantized = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+    least = BFLOAT16_OPSET if kind == ir.DataType.BFLOAT16 else FLOAT16_SCALES_OPSET if quantized else 0
+    return to_opset(model, least) if opset_of(model) < least else model
+
+
+def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
+    return onnx.shape_inference.infer_shapes(model, data_prop=True)
 
 
 def _checked(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -13,11 +15,12 @@ from linglos_deploy.errors import ExportError, UsageError
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.export import export_onnx
 from linglos_deploy.exporters.islands import float32_islands
-from linglos_deploy.exporters.precision import convert_precision, narrow_escapes
-from linglos_deploy.exporters.retype import retype
+from linglos_deploy.exporters.precision import convert_precision, range_warnings
+from linglos_deploy.exporters.retype import RetypeFloats
 from linglos_deploy.exporters.rounding import with_explicit_rounding
 from linglos_deploy.graph.topology import constants, consumers, producers, value_types
 from linglos_deploy.progress import Silent
+from tests.exporters.graphs import graph
 
 SIXTEEN = {Precision.FP16: TensorProto.FLOAT16, Precision.BF16: TensorProto.BFLOAT16}
 
@@ -114,9 +117,9 @@ def test_lineage_metadata_and_operators_say_what_happened(typed):
     model = open_onnx(artifact.path)
     assert model.digest == artifact.digest
     assert artifact.lineage[-1].config["precision"] == str(precision)
-    graph = onnx.load(artifact.path)
-    assert {node.domain for node in graph.graph.node} == {""}
-    assert {entry.key: entry.value for entry in graph.metadata_props}["linglos.precision"] == str(precision)
+    typed_graph = onnx.load(artifact.path)
+    assert {node.domain for node in typed_graph.graph.node} == {""}
+    assert {entry.key: entry.value for entry in typed_graph.metadata_props}["linglos.precision"] == str(precision)
 
 
 def test_pixels_are_normalized_in_float32(classifier, run_onnx, tmp_path):
@@ -127,16 +130,14 @@ def test_pixels_are_normalized_in_float32(classifier, run_onnx, tmp_path):
     assert types["preprocess/Div"] == types["preprocess/Sub"] == TensorProto.FLOAT
 
 
-def _graph(nodes, weights, *, element=TensorProto.FLOAT) -> onnx.ModelProto:
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [value("x", element, ["n", 4])],
-        [value("y", element, ["n", 4])],
-        [numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+def _retyped(model: onnx.ModelProto, *, float32: Collection[str] = (), float32_io: bool = True) -> onnx.ModelProto:
+    typed = ir.from_proto(onnx.shape_inference.infer_shapes(model))
+
+    def islands(found: ir.Model, _: ir.DataType) -> dict[ir.Node, str]:
+        return {node: "as asked" for node in found.graph if node.name in float32}
+
+    RetypeFloats(ir.DataType.FLOAT16, islands=islands, float32_io=float32_io)(typed)
+    return ir.to_proto(typed)
 
 
 def test_a_qdq_graph_gets_sixteen_bit_scales(run_onnx, tmp_path):
@@ -147,7 +148,7 @@ def test_a_qdq_graph_gets_sixteen_bit_scales(run_onnx, tmp_path):
     ]
     weights = {"s": np.float32(0.5), "zero": np.int8(0), "w": np.eye(4, dtype=np.float32)}
     path = tmp_path / "qdq.onnx"
-    onnx.save(_graph(qdq, {name: np.asarray(array) for name, array in weights.items()}), path)
+    onnx.save(graph(qdq, {name: np.asarray(array) for name, array in weights.items()}), path)
     half = convert_precision(open_onnx(path), Precision.INT8_FP16, out=tmp_path / "half.onnx")
     model = onnx.load(half.path)
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
@@ -158,20 +159,25 @@ def test_a_qdq_graph_gets_sixteen_bit_scales(run_onnx, tmp_path):
 
 def test_a_weight_beyond_float16_is_named(tmp_path):
     path = tmp_path / "large.onnx"
-    onnx.save(_graph([helper.make_node("MatMul", ["x", "w"], ["y"], name="m")], {"w": np.full((4, 4), 1e5, "f")}), path)
+    onnx.save(graph([helper.make_node("MatMul", ["x", "w"], ["y"], name="m")], {"w": np.full((4, 4), 1e5, "f")}), path)
     with pytest.raises(ExportError, match="'w' does not fit into float16"):
         convert_precision(open_onnx(path), Precision.FP16, out=tmp_path / "half.onnx")
     assert convert_precision(open_onnx(path), Precision.BF16, out=tmp_path / "brain.onnx").path.exists()
 
 
-def test_a_weight_read_on_both_sides_is_stored_once():
+@pytest.mark.parametrize(("size", "stored"), [(64, ["w"]), (4, ["w", "w/float16"])])
+def test_a_weight_read_on_both_sides_is_stored_once_unless_it_is_small(size, stored):
+    w = np.eye(size, dtype=np.float32)
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["a"], name="sixteen"),
         helper.make_node("MatMul", ["a", "w"], ["b"], name="wide"),
         helper.make_node("Softmax", ["b"], ["y"], name="softmax"),
     ]
-    model = retype(_graph(nodes, {"w": np.eye(4, dtype=np.float32)}), TensorProto.FLOAT16, float32=["wide", "softmax"])
-    assert [(tensor.name, tensor.data_type) for tensor in model.graph.initializer] == [("w", TensorProto.FLOAT)]
+    shape = ["n", size]
+    model = graph(nodes, {"w": w}, inputs={"x": shape}, outputs={"y": shape})
+    model = _retyped(model, float32=["wide", "softmax"])
+    assert [tensor.name for tensor in model.graph.initializer] == stored
+    assert model.graph.initializer[0].data_type == TensorProto.FLOAT
 
 
 def test_layout_changes_side_with_their_readers():
@@ -180,14 +186,15 @@ def test_layout_changes_side_with_their_readers():
         helper.make_node("Transpose", ["a"], ["t"], name="t"),
         helper.make_node("Softmax", ["t"], ["y"], name="s"),
     ]
-    model = retype(_graph(nodes, {"w": np.eye(4, dtype=np.float32)}), TensorProto.FLOAT16, float32=["s"])
+    model = _retyped(graph(nodes, {"w": np.eye(4, dtype=np.float32)}), float32=["s"])
     assert [node.op_type for node in model.graph.node] == ["Cast", "MatMul", "Cast", "Transpose", "Softmax"]
 
 
 def test_islands_name_their_reason(float32):
-    islands = float32_islands(onnx.load(float32.path))
-    assert islands["stages.0.1.attention.gate/Softmax"] == "softmax over positions"
-    assert islands["stages.0.1.attention.gate/MatMul"] == "saliency scores"
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(onnx.load(float32.path)))
+    islands = {node.name: reason for node, reason in float32_islands(model, ir.DataType.FLOAT16).items()}
+    assert islands["stages.0.1.attention.gate/Softmax"] == "softmax"
+    assert islands["stages.0.1.attention.gate/MatMul"] == "scores of a softmax"
     assert "stages.0.1.attention.context/MatMul" not in islands
 
 
@@ -203,7 +210,10 @@ def test_ranges_near_the_end_of_float16_are_warned_of_by_name(float32, tmp_path)
     listening = Listening()
     convert_precision(float32, Precision.FP16, out=tmp_path / "half.onnx", ranges=ranges, progress=listening)
     assert [message.split("'")[1] for message in listening.heard] == ["stem.3/Gelu", "stem.1/Gelu"]
-    assert narrow_escapes(onnx.load(float32.path), ranges) == ()
+    kept = value_types(onnx.load(tmp_path / "half.onnx"))
+    assert kept["stem.3/Gelu"] == kept["stem.1/Gelu"] == TensorProto.FLOAT
+    assert kept["stem.0.0/Conv"] == TensorProto.FLOAT16
+    assert range_warnings(onnx.load(float32.path), ir.DataType.BFLOAT16, ranges) == ()
 
 
 def test_only_sixteen_bit_precisions_are_taken(float32, tmp_path):
@@ -213,7 +223,7 @@ def test_only_sixteen_bit_precisions_are_taken(float32, tmp_path):
 
 def test_explicit_rounding_rounds_every_stored_tensor(run_onnx, tmp_path):
     nodes = [helper.make_node("Mul", ["x", "w"], ["a"], name="m"), helper.make_node("Add", ["a", "w"], ["y"], name="s")]
-    narrow = retype(_graph(nodes, {"w": np.float32([1 / 3] * 4)}), TensorProto.FLOAT16, float32_io=False)
+    narrow = _retyped(graph(nodes, {"w": np.float32([1 / 3] * 4)}), float32_io=False)
     onnx.save(with_explicit_rounding(narrow), tmp_path / "rounded.onnx")
     x = np.float32([[1, 3, 100, 60000]])
     (y,) = run_onnx(tmp_path / "rounded.onnx", {"x": x})
