@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from linglos_deploy.errors import DataError, UsageError
+from linglos_deploy.graph.axes import input_axes
 from linglos_deploy.graph.topology import attribute, value_shapes
 from linglos_deploy.images.layout import likely_layout
 from linglos_deploy.signature import Dim, ModelSignature, TensorSpec
@@ -42,7 +43,7 @@ class Sizes:
     """Sizes for the axes that a graph leaves free.
 
     Attributes:
-        batch: Of the first axis of the first input, and of every other that leaves its first axis free.
+        batch: Number of images; see :func:`~.axes.input_axes` for where they lie.
         image_size: Height and width of images; 224 x 224 if ``None``.
         shapes: Whole shapes of inputs by name, instead of the others; ``""`` stands for the only input.
     """
@@ -170,10 +171,10 @@ def _asked(signature: ModelSignature, sizes: Sizes) -> dict[str, tuple[int | Non
             next_step=f"--shape {signature.input_names[0]}=…",
         )
     asked: dict[str, tuple[int | None, ...]] = {}
-    leading = next((spec.name for spec in signature.inputs if spec.dims), None)
+    axes = input_axes(signature).axes
     for spec in signature.inputs:
         if spec.name not in given:
-            asked[spec.name] = _usual(spec, sizes, leading=spec.name == leading)
+            asked[spec.name] = _usual(spec, sizes, axes[spec.name])
         elif len(given[spec.name]) == len(spec.dims):
             asked[spec.name] = given[spec.name]
         else:
@@ -185,10 +186,10 @@ def _asked(signature: ModelSignature, sizes: Sizes) -> dict[str, tuple[int | Non
     return asked
 
 
-def _usual(spec: TensorSpec, sizes: Sizes, *, leading: bool) -> tuple[int | None, ...]:
+def _usual(spec: TensorSpec, sizes: Sizes, batch_axis: int | None) -> tuple[int | None, ...]:
     wanted: list[int | None] = [None] * len(spec.dims)
-    if leading or (spec.dims and isinstance(spec.dims[0], str)):
-        wanted[0] = sizes.batch
+    if batch_axis is not None:
+        wanted[batch_axis] = sizes.batch
     layout = likely_layout(spec)
     if layout is not None:
         for place, axis in enumerate(layout.spatial_axes):

@@ -23,18 +23,28 @@ def read_metadata(path: Path) -> Mapping[str, str]:
     return {entry.key.removeprefix(PREFIX): entry.value for entry in entries if entry.key.startswith(PREFIX)}
 
 
+def stated_preprocessing(path: Path) -> PreprocessSpec | None:
+    """Return how images become the graph's input, as the graph says; ``None`` if it does not.
+
+    Raises:
+        ArtifactError: The file is no usable ONNX model, or what it says makes no sense.
+    """
+    text = read_metadata(path).get("preprocessing")
+    return None if text is None else from_json(PreprocessSpec, text, source=f"linglos.preprocessing of {path}")
+
+
 def read_preprocessing(path: Path) -> PreprocessSpec:
     """Return how images become the graph's input.
 
     Raises:
         ArtifactError: The file is no usable ONNX model, or does not say.
     """
-    text = read_metadata(path).get("preprocessing")
-    if text is None:
+    spec = stated_preprocessing(path)
+    if spec is None:
         raise ArtifactError(
             f"'{path}' does not say how images become its input.",
             found="no 'linglos.preprocessing' in its metadata",
             expected="a graph made by 'linglos-deploy export'",
             next_step="export the model with linglos-deploy",
         )
-    return from_json(PreprocessSpec, text, source=f"linglos.preprocessing of {path}")
+    return spec

@@ -43,21 +43,76 @@ class _Header:
 
 
 @dataclass(slots=True)
-class ArraySource:
-    """The images of one array in a file."""
+class StoredArray:
+    """An array in a file, of which a row at a time is in memory.
+
+    Attributes:
+        path: The file.
+        shape: Of the whole array.
+        dtype: Of its elements.
+    """
 
     path: Path
-    labels: tuple[int, ...] | None
-    listing: str
     _header: _Header
     _open: Callable[[], IO[bytes]]
     _stream: IO[bytes] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the whole array."""
+        return self._header.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of its elements."""
+        return self._header.dtype
+
+    def row(self, index: int) -> NDArray[Any]:
+        """Read ``array[index]``.
+
+        Raises:
+            DataError: The file ends before, or has changed.
+        """
+        header = self._header
+        with self._lock, _reading(self.path):
+            if self._stream is None:
+                self._stream = self._open()
+            self._stream.seek(header.offset + index * header.row_bytes)
+            data = self._stream.read(header.row_bytes)
+        if len(data) < header.row_bytes:
+            raise _unreadable(self.path, f"the data end within image {index} of {header.shape[0]}")
+        return np.frombuffer(data, dtype=header.dtype).reshape(header.shape[1:])
+
+    def whole(self) -> NDArray[Any]:
+        """Read the whole array.
+
+        Raises:
+            DataError: The file ends before, or has changed.
+        """
+        header = self._header
+        with _reading(self.path), self._open() as stream:
+            stream.seek(header.offset)
+            size = int(np.prod(header.shape, dtype=np.int64)) * header.dtype.itemsize
+            data = stream.read(size)
+        if len(data) < size:
+            raise _unreadable(self.path, f"{len(data)} bytes of an array of {size}")
+        return np.frombuffer(data, dtype=header.dtype).reshape(header.shape)
+
+
+@dataclass(slots=True)
+class ArraySource:
+    """The images of one array in a file."""
+
+    path: Path
+    labels: tuple[int, ...] | None
+    listing: str
+    _stored: StoredArray
+
+    @property
     def ids(self) -> tuple[str, ...]:
         """Names such as ``images.npz[7]``."""
-        return tuple(f"{self.path.name}[{index}]" for index in range(self._header.shape[0]))
+        return tuple(f"{self.path.name}[{index}]" for index in range(self._stored.shape[0]))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -72,27 +127,28 @@ class ArraySource:
     @property
     def normalized(self) -> bool:
         """Whether it holds float32 model input."""
-        return self._header.dtype == np.float32
+        return self._stored.dtype == np.float32
 
     def read(self, index: int) -> NDArray[np.uint8] | NDArray[np.float32]:
         """Read one row; see :class:`~linglos_deploy.images.sources.ImageSource`."""
-        header = self._header
-        with self._lock, _reading(self.path):
-            if self._stream is None:
-                self._stream = self._open()
-            self._stream.seek(header.offset + index * header.row_bytes)
-            data = self._stream.read(header.row_bytes)
-        if len(data) < header.row_bytes:
-            raise _unreadable(self.path, f"the data end within image {index} of {header.shape[0]}")
-        row = np.frombuffer(data, dtype=header.dtype).reshape(header.shape[1:])
-        if header.dtype == np.float32 and not np.isfinite(row).all():
-            raise DataError(
-                f"'{self.path}' holds values that are not finite.",
-                found=f"{int(np.isnan(row).sum())} NaN and {int(np.isinf(row).sum())} infinite values in image {index}",
-                expected="finite float32 values",
-                next_step="find out where they come from; a model cannot be calibrated on them",
-            )
+        row = self._stored.row(index)
+        check_finite(row, self.path, index)
         return row
+
+
+def check_finite(array: NDArray[Any], path: Path, index: int) -> None:
+    """Check one sample of a file.
+
+    Raises:
+        DataError: It holds NaN or infinities.
+    """
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise DataError(
+            f"'{path}' holds values that are not finite.",
+            found=f"{int(np.isnan(array).sum())} NaN and {int(np.isinf(array).sum())} infinite values in image {index}",
+            expected=f"finite {array.dtype.name} values",
+            next_step="find out where they come from; a model cannot be calibrated on them",
+        )
 
 
 def open_array(path: Path, spec: PreprocessSpec) -> ArraySource:
@@ -105,25 +161,55 @@ def open_array(path: Path, spec: PreprocessSpec) -> ArraySource:
         if path.suffix.lower() == ".npz":
             with zipfile.ZipFile(path) as archive:
                 names = [name.removesuffix(".npy") for name in archive.namelist()]
-                images = _pick_images(path, archive, names)
-                opener, length = _member_opener(path, images), _member_length(path, archive, images)
-                labels = _read_labels(path, archive, names)
+                stored = _member(path, archive, _pick_images(path, names))
+                labels = read_labels(path, archive, names)
         else:
-            opener, length, labels = (lambda: path.open("rb")), path.stat().st_size, None
-        with opener() as stream:
-            header = _read_header(path, stream)
-        _check_form(path, header, spec)
-        _check_length(path, header, length)
-    if labels is not None and len(labels) != header.shape[0]:
+            stored, labels = open_single(path), None
+        _check_form(path, stored, spec)
+    if labels is not None and len(labels) != stored.shape[0]:
         raise DataError(
             f"'{path}' has another number of labels than of images.",
-            found=f"{len(labels)} labels, {header.shape[0]} images",
+            found=f"{len(labels)} labels, {stored.shape[0]} images",
         )
-    listing = hashlib.sha256(f"{header.shape}{header.dtype}{path.stat().st_size}".encode()).hexdigest()
-    return ArraySource(path=path, labels=labels, listing=listing, _header=header, _open=opener)
+    listing = hashlib.sha256(f"{stored.shape}{stored.dtype}{path.stat().st_size}".encode()).hexdigest()
+    return ArraySource(path=path, labels=labels, listing=listing, _stored=stored)
 
 
-def _pick_images(path: Path, archive: zipfile.ZipFile, names: list[str]) -> str:
+def open_members(path: Path) -> tuple[dict[str, StoredArray], tuple[int, ...] | None]:
+    """Read the headers of all arrays of an ``.npz`` file, and its labels, if an array is called so.
+
+    Raises:
+        DataError: The file is damaged, or an array of it is cut short or holds objects.
+    """
+    with _reading(path), zipfile.ZipFile(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        members = {name: _member(path, archive, name) for name in names}
+        labels = read_labels(path, archive, names)
+    return members, labels
+
+
+def open_single(path: Path) -> StoredArray:
+    """Read the header of an ``.npy`` file.
+
+    Raises:
+        DataError: The file is damaged, cut short or holds objects.
+    """
+    with _reading(path):
+        return _stored(path, lambda: path.open("rb"), path.stat().st_size)
+
+
+def _member(path: Path, archive: zipfile.ZipFile, name: str) -> StoredArray:
+    return _stored(path, _member_opener(path, name), _member_length(path, archive, name))
+
+
+def _stored(path: Path, opener: Callable[[], IO[bytes]], length: int) -> StoredArray:
+    with opener() as stream:
+        header = _read_header(path, stream)
+    _check_length(path, header, length)
+    return StoredArray(path, header, opener)
+
+
+def _pick_images(path: Path, names: list[str]) -> str:
     chosen = [name for name in _IMAGE_KEYS if name in names] or [name for name in names if name not in _LABEL_KEYS]
     if len(chosen) == 1 or (chosen and chosen[0] in _IMAGE_KEYS):
         return chosen[0]
@@ -135,7 +221,12 @@ def _pick_images(path: Path, archive: zipfile.ZipFile, names: list[str]) -> str:
     )
 
 
-def _read_labels(path: Path, archive: zipfile.ZipFile, names: list[str]) -> tuple[int, ...] | None:
+def read_labels(path: Path, archive: zipfile.ZipFile, names: list[str]) -> tuple[int, ...] | None:
+    """Read the labels of an ``.npz`` file; ``None`` if no array is called so.
+
+    Raises:
+        DataError: They are no integers, one per image.
+    """
     key = next((name for name in _LABEL_KEYS if name in names), None)
     if key is None:
         return None
@@ -192,15 +283,15 @@ def _read_header(path: Path, stream: IO[bytes]) -> _Header:
     return _Header(shape=tuple(int(size) for size in shape), dtype=dtype, offset=stream.tell())
 
 
-def _check_form(path: Path, header: _Header, spec: PreprocessSpec) -> None:
+def _check_form(path: Path, stored: StoredArray, spec: PreprocessSpec) -> None:
     height, width = spec.input_size
-    shape, model_input = header.shape, spec.input_shape()
-    pixels = header.dtype == np.uint8 and shape[1:] == (height, width, spec.channels)
-    normalized = header.dtype == np.dtype("<f4") and shape[1:] == model_input
+    shape, model_input = stored.shape, spec.input_shape()
+    pixels = stored.dtype == np.uint8 and shape[1:] == (height, width, spec.channels)
+    normalized = stored.dtype == np.dtype("<f4") and shape[1:] == model_input
     if len(shape) != 4 or not (pixels or normalized):
         raise DataError(
             f"'{path}' has no form that can be used.",
-            found=f"{header.dtype.name}{list(shape)}",
+            found=f"{stored.dtype.name}{list(shape)}",
             expected=f"uint8[N, {height}, {width}, {spec.channels}] pixels or "
             f"float32[N, {', '.join(map(str, model_input))}] normalized input",
             next_step="convert the array, pass the size it has with --imgsz, or give a folder of images",
@@ -208,14 +299,14 @@ def _check_form(path: Path, header: _Header, spec: PreprocessSpec) -> None:
     if shape[0] == 0:
         raise DataError(
             f"'{path}' holds no image.",
-            found=f"{header.dtype.name}{list(shape)}",
+            found=f"{stored.dtype.name}{list(shape)}",
             expected="1 or more",
             next_step="check what wrote the file, or give a folder of images",
         )
 
 
 def _check_length(path: Path, header: _Header, length: int) -> None:
-    expected = header.offset + header.shape[0] * header.row_bytes
+    expected = header.offset + int(np.prod(header.shape, dtype=np.int64)) * header.dtype.itemsize
     if length < expected:
         raise _unreadable(path, f"{length} bytes where the header announces {expected}")
 

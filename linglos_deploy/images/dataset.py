@@ -23,6 +23,8 @@ from linglos_deploy.images.folder import open_folder
 from linglos_deploy.images.layout import Layout, likely_layout
 from linglos_deploy.images.preprocessing import PreprocessSpec, normalize
 from linglos_deploy.images.records import ImageRecord, describe_image
+from linglos_deploy.images.samples import Samples
+from linglos_deploy.images.selection import chosen_places, shard_places
 from linglos_deploy.images.sources import ImageArray, ImageSource, Skipped, SyntheticSource, UnusableImageError
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.signature import Batch, ModelSignature
@@ -40,28 +42,6 @@ T = TypeVar("T")
 
 SYNTHETIC_IMAGES = 32
 """Made-up images where nobody gave real ones: enough to fill every range."""
-
-
-@dataclass(frozen=True, slots=True)
-class Samples:
-    """Some images, ready for a model.
-
-    Attributes:
-        batch: The model's input.
-        ids: Name of each image.
-        position: Place in the dataset of the image that comes after the last of these.
-        skipped: Images that turned out to be unusable on the way here, with reasons.
-    """
-
-    batch: dict[str, ImageArray]
-    ids: tuple[str, ...]
-    position: int
-    skipped: Skipped = ()
-
-    @property
-    def count(self) -> int:
-        """Number of images."""
-        return len(self.ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,15 +177,8 @@ class ImageDataset:
         Raises:
             UsageError: ``index`` is not in 1 ... ``count``, there are fewer images, or this is a shard already.
         """
-        if not 1 <= index <= count:
-            raise UsageError(
-                "There is no such shard.", found=f"{index}/{count}", expected=f"1/{count} to {count}/{count}"
-            )
-        if self.shards != 1:
-            raise UsageError("A shard cannot be split again.", found=f"shard {self.shard_index}/{self.shards}")
-        if len(self) < count:
-            raise UsageError("There are fewer images than shards.", found=f"{len(self)} images, {count} shards")
-        places = [place for place, image in enumerate(self.selection) if image % count == index - 1]
+        split_before = None if self.shards == 1 else f"shard {self.shard_index}/{self.shards}"
+        places = shard_places(self.selection, index, count, split_before=split_before)
         return replace(
             self,
             selection=tuple(self.selection[place] for place in places),
@@ -216,11 +189,9 @@ class ImageDataset:
 
     def limit(self, count: int | None, *, seed: int = 0) -> ImageDataset:
         """Return at most ``count`` images, a seeded choice spread over the whole dataset; all if ``None``."""
-        if count is not None and count < 1:
-            raise UsageError("At least one image is needed.", found=str(count), expected="1 or more")
-        if count is None or count >= len(self):
+        places = chosen_places(len(self), count, seed=seed)
+        if places is None:
             return self
-        places = np.sort(np.random.default_rng(seed).choice(len(self), count, replace=False)).tolist()
         return replace(
             self,
             selection=tuple(self.selection[place] for place in places),
