@@ -71,10 +71,12 @@ def different_images(images: Batch, inputs: InputAxes, count: int) -> Batch:
     """
     found = inputs.pick(images, distinct(images, inputs, count))
     generator = np.random.default_rng(0)
-    for _ in range(_SHUFFLES * count):
+    for tries in range(_SHUFFLES * count):
         if inputs.count(found) == count:
             return found
-        more = {name: _another(array, inputs.axes[name], generator) for name, array in images.items()}
+        more = {
+            name: _another(array, inputs.axes[name], generator, noisy=tries >= count) for name, array in images.items()
+        }
         both = inputs.join([found, more])
         found = inputs.pick(both, distinct(both, inputs, count))
     raise DataError(
@@ -100,20 +102,19 @@ def copied(tensors: Batch) -> dict[str, np.ndarray]:
     return {name: values.copy() for name, values in tensors.items()}
 
 
-def _another(array: NDArray, axis: int | None, generator: np.random.Generator) -> NDArray:  # type: ignore[type-arg]
-    """Return the first image with its values in another order: they stay what the model takes, token numbers too."""
+def _another(array: NDArray, axis: int | None, generator: np.random.Generator, *, noisy: bool) -> NDArray:  # type: ignore[type-arg]
+    """Return the first image with its values in another order, or noisy where that changes too little.
+
+    Shuffled values stay what the model takes, token numbers too; noise moves numbers of tokens by one at most.
+    """
     if axis is None:
         return array
-    image = np.take(array, [0], axis)
-    shuffled = generator.permutation(image.reshape(-1)).reshape(image.shape)
-    if (image == image.reshape(-1)[:1]).all():  # of one colour
-        noise = (
-            generator.standard_normal(image.shape)
-            if image.dtype.kind == "f"
-            else generator.integers(2, size=image.shape)
-        )
-        shuffled = shuffled + noise if image.dtype.kind == "f" else shuffled ^ noise.astype(image.dtype)
-    return shuffled.astype(array.dtype)
+    image = generator.permutation(np.take(array, [0], axis).reshape(-1))
+    if noisy and image.dtype.kind == "f":
+        image = image + generator.standard_normal(image.shape)
+    elif noisy:
+        image = image ^ generator.integers(2, size=image.shape).astype(image.dtype)
+    return np.asarray(image.astype(array.dtype).reshape(np.take(array, [0], axis).shape))
 
 
 def _place_by_images(alone: Sequence[NDArray], whole: NDArray, count: int) -> Place:  # type: ignore[type-arg]
