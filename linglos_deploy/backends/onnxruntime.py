@@ -228,14 +228,21 @@ class _SessionRunner:
             _remember(kept, key, _bound(session, outputs))
         kept.move_to_end(key)
         buffers = kept[key]
+        if buffers is None:
+            return self._run_fresh(session, feeds)
         _bind(buffers.binding.bind_input, feeds)
-        session.run_with_iobinding(buffers.binding)
+        try:
+            session.run_with_iobinding(buffers.binding)
+        except Exception:  # an output whose size follows from the values fits no buffer but its own
+            outputs = self._run_fresh(session, feeds)  # any other failure fails again
+            kept[key] = None
+            return outputs
         return dict(buffers.outputs)
 
-    def _kept_sets(self) -> OrderedDict[tuple[tuple[int, ...], ...], _Buffers]:
+    def _kept_sets(self) -> _Kept:
         if not hasattr(self._kept, "sets"):
             self._kept.sets = OrderedDict()
-        sets: OrderedDict[tuple[tuple[int, ...], ...], _Buffers] = self._kept.sets
+        sets: _Kept = self._kept.sets
         return sets
 
 
@@ -247,15 +254,17 @@ class _Buffers:
     outputs: dict[str, np.ndarray]
 
 
+_Kept = OrderedDict[tuple[tuple[int, ...], ...], _Buffers | None]
+"""Buffers by the shapes of the inputs; ``None`` where the outputs have other sizes at every run."""
+
+
 def _bound(session: Any, outputs: dict[str, np.ndarray]) -> _Buffers:
     binding = session.io_binding()
     _bind(binding.bind_output, outputs)
     return _Buffers(binding, outputs)
 
 
-def _remember(
-    kept: OrderedDict[tuple[tuple[int, ...], ...], _Buffers], key: tuple[tuple[int, ...], ...], buffers: _Buffers
-) -> None:
+def _remember(kept: _Kept, key: tuple[tuple[int, ...], ...], buffers: _Buffers) -> None:
     while len(kept) >= _KEPT_BUFFER_SETS:
         kept.popitem(last=False)
     kept[key] = buffers

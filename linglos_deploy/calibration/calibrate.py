@@ -33,7 +33,8 @@ class CalibrationConfig:
         per_channel: Whether to keep ranges and moments per channel, too.
         sampling: Which elements histograms and moments cover.
         memory_budget: Bytes that the activations of all runs at the same time may take.
-        batch_size: Images of one run, instead of what the budget allows.
+        batch_size: Images of one run, instead of what the budget allows. Runs hold one image all the same where more
+            would change the table, which is warned of.
     """
 
     tensors: tuple[str, ...] | None = None
@@ -106,6 +107,8 @@ def calibrate(
                 advance(samples.position - done)
                 done = samples.position
         table = _table(collector, dataset)
+        if config.batch_size is not None and collector.one_by_one is not None:
+            progress.warn(f"One image was run at a time, not {config.batch_size}: {collector.one_by_one}.")
     _check_seen(table, dataset, tuple(skipped), progress)
     if checkpoint is not None:
         remove_checkpoint(checkpoint)

@@ -1,6 +1,7 @@
 """Gathers the statistics of one tensor, batch after batch, in constant memory.
 
 ``observe(a + b) == observe(a).merge(observe(b))`` holds bit for bit, where ``+`` is concatenation along the first axis.
+The first axis counts images; see :class:`linglos_deploy.graph.axes.ImagesAt` for tensors that keep them elsewhere.
 """
 
 from __future__ import annotations
@@ -39,20 +40,20 @@ _FLOAT32_SAFE = (2.0**-40, 2.0**58)
 
 
 def observe(
-    values: NDArray[np.float32], *, tensor: str = "", per_channel: bool = False, sampling: Sampling = EVERYTHING
+    values: NDArray[np.float32], *, tensor: str = "", channel_axis: int | None = None, sampling: Sampling = EVERYTHING
 ) -> TensorStatistics:
     """Return the statistics of one array.
 
     Args:
         values: float32 of shape (N, ...); the first axis counts images.
         tensor: Name of the tensor, which decides what a sampling covers.
-        per_channel: Whether to keep ranges and moments per entry of the second axis, too.
+        channel_axis: Keep ranges and moments per entry of this axis, too; ``None`` keeps none.
         sampling: Which elements the histogram and the moments cover.
 
     >>> observe(np.array([1.0, -3.0], dtype=np.float32)).minimum
     -3.0
     """
-    observer = TensorObserver(tensor, per_channel=per_channel, sampling=sampling)
+    observer = TensorObserver(tensor, channel_axis=channel_axis, sampling=sampling)
     observer.update(values)
     return observer.statistics()
 
@@ -62,7 +63,7 @@ class TensorObserver:
 
     Args:
         tensor: Name of the tensor, for messages and for the sampling.
-        per_channel: Whether to keep ranges and moments per entry of the second axis, too.
+        channel_axis: Keep ranges and moments per entry of this axis of the values, too; ``None`` keeps none.
         sampling: Which elements the histogram and the moments cover.
     """
 
@@ -70,11 +71,11 @@ class TensorObserver:
         self,
         tensor: str,
         *,
-        per_channel: bool = False,
+        channel_axis: int | None = None,
         sampling: Sampling = EVERYTHING,
     ) -> None:
         self.tensor = tensor
-        self._per_channel = per_channel
+        self._channel_axis = channel_axis
         self._sampling = sampling
         self._places: NDArray[np.intp] | None = None
         self._size = -1
@@ -106,8 +107,8 @@ class TensorObserver:
             raise CalibrationError(
                 f"Tensor '{self.tensor}' is not float32.", found=values.dtype.name, expected="a float32 graph"
             )
-        if self._per_channel:
-            self._update_channels(values)
+        if self._channel_axis is not None:
+            self._update_channels(values, self._channel_axis)
         if values.size == 0:
             return
         rows = np.ascontiguousarray(values).reshape(len(values) if values.ndim else 1, -1)
@@ -181,15 +182,15 @@ class TensorObserver:
             counts = np.bincount(indices)
             self._histogram[: len(counts)] += counts
 
-    def _update_channels(self, values: NDArray[np.float32]) -> None:
-        if values.ndim < 2:
+    def _update_channels(self, values: NDArray[np.float32], axis: int) -> None:
+        if values.ndim < 2 or not -values.ndim < axis < values.ndim or axis == 0:
             raise CalibrationError(
                 f"Tensor '{self.tensor}' has no channels.",
                 found=f"shape {list(values.shape)}",
-                expected="two axes or more, the second of which counts channels",
+                expected=f"two axes or more: the first for images, axis {axis} for channels",
                 next_step="leave it out of the tensors with statistics per channel",
             )
-        seen = _observe_channels(np.ascontiguousarray(values))
+        seen = _observe_channels(np.ascontiguousarray(np.moveaxis(values, axis, 1)))
         self._channels = seen if self._channels is None else self._channels.merge(seen)
 
 

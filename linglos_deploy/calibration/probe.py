@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -16,14 +17,31 @@ from onnx import TensorProto, helper
 from linglos_deploy.artifacts import OnnxArtifact, onnx_signature
 from linglos_deploy.errors import CalibrationError
 from linglos_deploy.files import sha256_file
+from linglos_deploy.graph.axes import InputAxes, input_axes
 from linglos_deploy.graph.topology import remove_dead, replace_field, value_shapes, value_types
 
 FLOAT_BYTES = 4
+_MOST_CHANNELS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationProbe:
+    """A graph that shows its activations.
+
+    Attributes:
+        graph: Its outputs are the wanted tensors, apart from graph inputs among them.
+        inputs: Where images lie in its inputs.
+        bytes_per_image: Bytes of all outputs for one image; ``None`` where a size shows only when the graph runs.
+    """
+
+    graph: OnnxArtifact
+    inputs: InputAxes
+    bytes_per_image: int | None
 
 
 def activation_probe(
     model: onnx.ModelProto, tensors: Sequence[str], *, out: Path, image_size: tuple[int, int] | None = None
-) -> OnnxArtifact:
+) -> ActivationProbe:
     """Write a copy of a graph whose outputs are the wanted tensors; graph inputs among them are left out.
 
     Args:
@@ -34,6 +52,7 @@ def activation_probe(
 
     Raises:
         CalibrationError: A tensor is not in the graph, or not float32.
+        DataError: The graph has no input that could hold images.
     """
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
@@ -57,25 +76,41 @@ def activation_probe(
         )
         remove_dead(graph)
     onnx.save(probe, out)
-    return OnnxArtifact(path=out, signature=onnx_signature(probe), digest=sha256_file(out))
+    signature = onnx_signature(probe)
+    axes = input_axes(signature)
+    artifact = OnnxArtifact(path=out, signature=signature, digest=sha256_file(out))
+    return ActivationProbe(artifact, axes, _bytes_per_image(probe, axes))
 
 
-def activation_bytes(probe: OnnxArtifact) -> int:
-    """Return the bytes of all outputs for one image; a free size counts as 1."""
-    sizes = (
-        math.prod(dim if isinstance(dim, int) else 1 for dim in (spec.shape or ())[1:])
-        for spec in probe.signature.outputs
-    )
-    return FLOAT_BYTES * sum(sizes)
+def _bytes_per_image(probe: onnx.ModelProto, inputs: InputAxes) -> int | None:
+    """Infer all sizes once more, for a batch of one if the graph takes any; ``probe`` is used up."""
+    graph = probe.graph
+    names = [value.name for value in graph.output]
+    for value in graph.input:
+        axis = inputs.axes.get(value.name)
+        if axis is not None and inputs.batch is None:
+            value.type.tensor_type.shape.dim[axis].dim_value = 1
+    del graph.value_info[:]  # both hold sizes for any batch, which inference would keep
+    replace_field(graph.output, [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names])
+    shapes = value_shapes(probe)
+    values = 0
+    for name in names:
+        sizes = [dim for dim in shapes.get(name, (None,)) if isinstance(dim, int)]
+        if len(sizes) != len(shapes.get(name, (None,))):
+            return None
+        values += math.prod(sizes)
+    return FLOAT_BYTES * values // (inputs.batch or 1)
 
 
 def _fix_image_size(graph: onnx.GraphProto, image_size: tuple[int, int]) -> None:
     changed = False
     for value in graph.input:
-        tensor = value.type.tensor_type
-        first = 1 if tensor.elem_type == TensorProto.UINT8 else 2
-        for dim, size in zip(tensor.shape.dim[first : first + 2], image_size, strict=False):
-            if not dim.HasField("dim_value"):
+        dims = value.type.tensor_type.shape.dim
+        if len(dims) != 4:
+            continue
+        first = 1 if 0 < dims[3].dim_value <= _MOST_CHANNELS and dims[1].dim_value <= 0 else 2
+        for dim, size in zip(dims[first : first + 2], image_size, strict=True):
+            if dim.dim_value <= 0:
                 dim.dim_value = size
                 changed = True
     if changed:  # shapes that were inferred for any size would stand in the way

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from linglos_deploy.signature import Dim
+from linglos_deploy.errors import UsageError
 
 LARGEST_RUN = 64
 _RUNS_PER_BATCH = 3
@@ -37,20 +37,30 @@ class Schedule:
 
 
 def schedule_for(
-    memory_budget: int, *, bytes_per_image: int, fixed: Dim, cores: int, images: int | None = None
+    memory_budget: int, *, bytes_per_image: int | None, fixed: int | None, cores: int, images: int | None = None
 ) -> Schedule:
     """Return as many workers as there are cores and memory for, each with as many images as still fit.
 
     Args:
         memory_budget: Bytes that the activations of all runs may take; one run is made in any case.
-        bytes_per_image: Bytes of one image's activations.
-        fixed: Batch size of the graph, or the name of a free one.
+        bytes_per_image: Bytes of one image's activations; ``None`` if unknown, which leaves one image at a time.
+        fixed: Batch size of the graph, ``None`` if it takes any.
         cores: Threads that may be used.
         images: Images of one run, instead of what fits.
+
+    Raises:
+        UsageError: The graph takes another number of images than is asked for.
     """
-    fitting = max(1, memory_budget // max(1, bytes_per_image))
-    least = fixed if isinstance(fixed, int) else images or 1
+    if fixed is not None and images is not None and images != fixed:
+        raise UsageError(
+            "The graph has a batch size of its own.",
+            found=f"{images} images asked for",
+            expected=f"{fixed} at a time",
+            next_step="leave --batch out, or export the graph with a free batch size",
+        )
+    fitting = 1 if bytes_per_image is None else max(1, memory_budget // max(1, bytes_per_image))
+    least = fixed or images or 1
     wanted = cores if cores == 1 else cores + 1  # one is being counted while all cores run
     workers = max(1, min(wanted, fitting // least))
-    chosen = least if isinstance(fixed, int) or images else min(LARGEST_RUN, max(1, fitting // workers))
+    chosen = least if fixed or images else min(LARGEST_RUN, max(1, fitting // workers))
     return Schedule(workers=workers, images=chosen, counters=max(1, cores // 2))

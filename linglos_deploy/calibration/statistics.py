@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChannelStatistics:
-    """Ranges and moments of every channel (second axis) of one tensor.
+    """Ranges and moments of every channel of one tensor.
 
     Attributes:
         minimum: float32 of shape (C,); ``inf`` where a channel had no finite value.

@@ -214,3 +214,21 @@ def test_nothing_is_written_to_stderr(tmp_path: Path, capfd: pytest.CaptureFixtu
 def _run(runtime: OnnxRuntime, artifact: object, x: np.ndarray) -> np.ndarray:
     with runtime.open(artifact) as runner:  # type: ignore[arg-type]
         return np.array(runner.run({"x": x})["y"])
+
+
+def test_outputs_whose_size_follows_from_the_values_come_whole(tmp_path: Path) -> None:
+    """Buffers of one run do not fit the next one."""
+    nodes = [onnx.helper.make_node("NonZero", ["x"], ["y"])]
+    values = [
+        onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["batch", 4]),
+        onnx.helper.make_tensor_value_info("y", onnx.TensorProto.INT64, [2, None]),
+    ]
+    graph = onnx.helper.make_graph(nodes, "g", values[:1], values[1:])
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10),
+        tmp_path / "m.onnx",
+    )
+    with OnnxRuntime(threads=1, reuse_outputs=True).open(open_onnx(tmp_path / "m.onnx")) as runner:
+        for ones in (1, 3, 0, 4, 3):
+            found = runner.run({"x": (np.arange(4) < ones).astype(np.float32)[None]})["y"]
+            np.testing.assert_array_equal(found, [[0] * ones, list(range(ones))])

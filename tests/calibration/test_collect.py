@@ -175,12 +175,12 @@ def test_a_configuration_that_makes_no_sense_is_refused(arguments):
 
 
 class FailingRuntime:
-    """Dies after some batches."""
+    """Dies after some images."""
 
     name = "failing"
 
-    def __init__(self, runs):
-        self.runs = runs
+    def __init__(self, images):
+        self.images = images
 
     @contextmanager
     def open(self, artifact, **options):
@@ -191,12 +191,17 @@ class FailingRuntime:
                 signature = runner.signature
 
                 def run(self, batch):
-                    runtime.runs -= 1
-                    if runtime.runs < 0:
+                    runtime.images -= len(batch["image"])
+                    if runtime.images < 0:
                         raise KeyboardInterrupt
                     return runner.run(batch)
 
             yield Failing()
+
+
+def tried(size):
+    """Return how many images are run alone and in a batch, to see whether batches change the table."""
+    return 3 + size
 
 
 @pytest.mark.parametrize("size", [3, 4])
@@ -205,13 +210,13 @@ def test_an_interrupted_calibration_is_taken_up(tmp_path, place, whole, size):
     checkpoint = tmp_path / "c.table.partial"
     three = CalibrationConfig(batch_size=3)
     with pytest.raises(KeyboardInterrupt):
-        calibrate(model, dataset, runtime=FailingRuntime(2), config=three, checkpoint=checkpoint)
+        calibrate(model, dataset, runtime=FailingRuntime(tried(3) + 6), config=three, checkpoint=checkpoint)
     assert load_table(checkpoint).position == 6
     resumed = FailingRuntime(100)
     config = CalibrationConfig(batch_size=size)
     table = calibrate(model, dataset, runtime=resumed, config=config, checkpoint=checkpoint, resume=True)
     assert table == whole
-    assert 100 - resumed.runs == -(-7 // size)
+    assert 100 - resumed.images == tried(size) + 7
     assert list(tmp_path.iterdir()) == []
 
 
@@ -230,7 +235,7 @@ def test_a_checkpoint_of_another_calibration_is_refused_by_name(tmp_path, place)
         calibrate(
             model,
             dataset,
-            runtime=FailingRuntime(1),
+            runtime=FailingRuntime(tried(4) + 4),
             config=CalibrationConfig(batch_size=4),
             checkpoint=checkpoint,
         )
@@ -296,4 +301,4 @@ def test_killed_during_collection_and_resumed_gives_the_same_table(tmp_path, pla
     config = CalibrationConfig(batch_size=1)
     table = calibrate(model, dataset, runtime=resumed, config=config, checkpoint=checkpoint, resume=True)
     assert table == whole
-    assert 100 - resumed.runs == 13 - seen.position
+    assert 100 - resumed.images == 13 - seen.position

@@ -137,8 +137,8 @@ def test_values_that_are_not_float32_are_refused():
     st.integers(0, 5),
 )
 def test_channels_merge_like_everything_else(values, cut):
-    whole = observe(values, per_channel=True)
-    first, second = observe(values[:cut], per_channel=True), observe(values[cut:], per_channel=True)
+    whole = observe(values, channel_axis=1)
+    first, second = observe(values[:cut], channel_axis=1), observe(values[cut:], channel_axis=1)
     assert first.merge(second) == whole
     for channel in range(3):
         alone = observe(np.ascontiguousarray(values[:, channel]))
@@ -151,9 +151,9 @@ def test_channels_merge_like_everything_else(values, cut):
 
 def test_channels_need_an_axis_and_the_same_number_of_channels():
     with pytest.raises(CalibrationError, match="no channels"):
-        observe(np.zeros(3, np.float32), per_channel=True)
-    three = observe(np.zeros((1, 3), np.float32), per_channel=True)
-    four = observe(np.zeros((1, 4), np.float32), per_channel=True)
+        observe(np.zeros(3, np.float32), channel_axis=1)
+    three = observe(np.zeros((1, 3), np.float32), channel_axis=1)
+    four = observe(np.zeros((1, 4), np.float32), channel_axis=1)
     with pytest.raises(CalibrationError, match="different numbers of channels"):
         three.merge(four)
     with pytest.raises(CalibrationError, match="with and without channels"):

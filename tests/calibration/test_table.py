@@ -32,10 +32,10 @@ GRAPH = "ab" * 32
 def _table(seed=0, **changes) -> CalibrationTable:
     rng = np.random.default_rng(seed)
     tensors = {
-        "stem/Conv": observe(rng.standard_normal((2, 4, 5, 5)).astype(np.float32), per_channel=True),
-        "empty": observe(np.empty((0, 4), np.float32), per_channel=True),
-        "broken": observe(np.full((1, 3), np.nan, np.float32), per_channel=True),
-        "ünïcode": observe(np.array([[0.0, -1e-42, 3e38]], np.float32), per_channel=True),
+        "stem/Conv": observe(rng.standard_normal((2, 4, 5, 5)).astype(np.float32), channel_axis=1),
+        "empty": observe(np.empty((0, 4), np.float32), channel_axis=1),
+        "broken": observe(np.full((1, 3), np.nan, np.float32), channel_axis=1),
+        "ünïcode": observe(np.array([[0.0, -1e-42, 3e38]], np.float32), channel_axis=1),
     }
     plain = CalibrationTable(
         tensors=tensors,

@@ -1,0 +1,169 @@
+"""Graphs that keep their images elsewhere than along a first axis of their own.
+
+All take ``image``, N x 3 x 4 x 4, and hold 16 tokens of three channels for each image. Weights are small multiples of
+1/8, so that sums of small integers come out exactly, whatever the order of the additions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from linglos_deploy.artifacts import OnnxArtifact, open_onnx
+from linglos_deploy.images.dataset import ImageDataset, open_dataset
+from linglos_deploy.images.preprocessing import PreprocessSpec
+
+SIDE, CHANNELS, HIDDEN = 4, 3, 8
+TOKENS = SIDE * SIDE
+SPEC = PreprocessSpec(input_size=(SIDE, SIDE), crop_pct=1.0)
+
+Node = onnx.NodeProto
+_node = helper.make_node
+
+TOKEN_FIRST = [
+    _node("Reshape", ["image", "to_tokens"], ["flat"]),
+    _node("Transpose", ["flat"], ["tokens"], perm=[0, 2, 1]),
+]
+TIME_FIRST = [
+    _node("Reshape", ["image", "to_tokens"], ["flat"]),
+    _node("Transpose", ["flat"], ["steps"], perm=[2, 0, 1]),
+]
+
+
+def _linear(operator: str, x: str, hidden: str, y: str) -> list[Node]:
+    first, second = f"{hidden}_sum", f"{y}"
+    return [
+        _node(operator, [x, "w1"], [first]),
+        _node("Relu", [first], [hidden]),
+        _node(operator, [hidden, "w2"], [second]),
+    ]
+
+
+def _recurrent(kind: str, gates: int) -> list[Node]:
+    return [
+        *TIME_FIRST,
+        _node(kind, ["steps", f"{kind}_w", f"{kind}_r"], ["states", ""], hidden_size=HIDDEN, name=f"recur{gates}"),
+        _node("Squeeze", ["states", "one"], ["hidden"]),
+        _node("MatMul", ["hidden", "w2"], ["y"]),
+    ]
+
+
+NODES: dict[str, list[Node]] = {
+    "pictures": [
+        _node("Conv", ["image", "w0"], ["maps"], pads=[1, 1, 1, 1]),
+        _node("Relu", ["maps"], ["pixels"]),
+        _node("Conv", ["pixels", "w3"], ["more"], pads=[1, 1, 1, 1]),
+        _node("ReduceMean", ["more", "sides"], ["pooled"], keepdims=0),
+        *_linear("Gemm", "pooled", "hidden", "y"),
+    ],
+    "token first": [*TOKEN_FIRST, *_linear("MatMul", "tokens", "hidden", "y")],
+    "time first": [*TIME_FIRST, *_linear("MatMul", "steps", "hidden", "y")],
+    "flattened tokens": [
+        *TOKEN_FIRST,
+        _node("Reshape", ["tokens", "to_rows"], ["rows"]),
+        *_linear("Gemm", "rows", "hidden", "y"),
+    ],
+    "flattened steps": [
+        *TIME_FIRST,
+        _node("Reshape", ["steps", "to_rows"], ["rows"]),
+        *_linear("Gemm", "rows", "hidden", "y"),
+    ],
+    "a constant beside it": [
+        *TOKEN_FIRST,
+        _node("Relu", ["positions"], ["position_rows"]),
+        _node("MatMul", ["position_rows", "w1"], ["where"]),
+        _node("MatMul", ["tokens", "w1"], ["what"]),
+        _node("Add", ["what", "where"], ["hidden"]),
+        _node("MatMul", ["hidden", "w2"], ["y"]),
+    ],
+    "attention": [
+        *TOKEN_FIRST,
+        *(_node("MatMul", ["tokens", weight], [name]) for weight, name in (("w1", "q"), ("w4", "k"), ("w5", "v"))),
+        _node("Transpose", ["k"], ["k_t"], perm=[0, 2, 1]),
+        _node("MatMul", ["q", "k_t"], ["scores"]),
+        _node("Softmax", ["scores"], ["weights"], axis=-1),
+        _node("MatMul", ["weights", "v"], ["hidden"]),
+        _node("MatMul", ["hidden", "w2"], ["y"]),
+    ],
+    "LSTM": _recurrent("LSTM", 4),
+    "GRU": _recurrent("GRU", 3),
+    "mean of the batch": [
+        *TOKEN_FIRST,
+        _node("ReduceMean", ["tokens", "zero"], ["mean"]),
+        _node("Sub", ["tokens", "mean"], ["centred"]),
+        *_linear("MatMul", "centred", "hidden", "y"),
+    ],
+    "chosen by value": [
+        *TOKEN_FIRST,
+        _node("Reshape", ["tokens", "to_rows"], ["rows"]),
+        _node("ReduceSum", ["rows", "one"], ["sums"], keepdims=0),
+        _node("Relu", ["sums"], ["positive"]),
+        _node("NonZero", ["positive"], ["found"]),
+        _node("Squeeze", ["found", "zero"], ["places"]),
+        _node("Gather", ["rows", "places"], ["chosen"]),
+        *_linear("Gemm", "chosen", "hidden", "y"),
+    ],
+}
+ROWS = ("pictures", "flattened tokens", "flattened steps", "chosen by value")
+EXACT = ("pictures", "token first", "time first", "flattened tokens", "flattened steps", "a constant beside it")
+"""Those whose values no order of additions can change."""
+
+
+def layout_graph(path: Path, layout: str, *, batch: int | str = "batch") -> OnnxArtifact:
+    """Save one of :data:`NODES`."""
+    model = helper.make_model(
+        helper.make_graph(
+            NODES[layout],
+            "layout",
+            [helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, CHANNELS, SIDE, SIDE])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * (2 if layout in ROWS else 3))],
+            initializer=[numpy_helper.from_array(value, name) for name, value in _constants().items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+    onnx.save(model, path)
+    return open_onnx(path)
+
+
+def images_for(folder: Path, count: int, *, integers: bool, seed: int = 0) -> ImageDataset:
+    """Return images that differ in brightness, of small integers or of any numbers."""
+    rng = np.random.default_rng(seed)
+    shape = (count, CHANNELS, SIDE, SIDE)
+    images = rng.integers(-3, 4, shape) if integers else rng.standard_normal(shape)
+    file = folder / f"{count}-{integers}-{seed}.npy"
+    np.save(file, (images + np.arange(count)[:, None, None, None] % 5).astype(np.float32))
+    return open_dataset(file, SPEC)
+
+
+def _constants() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(1)
+
+    def weight(*shape: int) -> np.ndarray:
+        return (rng.integers(-8, 9, shape) / 8).astype(np.float32)
+
+    integers: dict[str, Sequence[int]] = {
+        "to_tokens": (0, CHANNELS, TOKENS),
+        "to_rows": (-1, CHANNELS),
+        "zero": (0,),
+        "one": (1,),
+        "sides": (2, 3),
+    }
+    return {
+        **{name: np.array(value, np.int64) for name, value in integers.items()},
+        "w0": weight(HIDDEN, CHANNELS, 3, 3),
+        "w3": weight(CHANNELS, HIDDEN, 3, 3),
+        "w1": weight(CHANNELS, HIDDEN),
+        "w2": weight(HIDDEN, 5),
+        "w4": weight(CHANNELS, HIDDEN),
+        "w5": weight(CHANNELS, HIDDEN),
+        "positions": weight(1, TOKENS, CHANNELS),
+        "LSTM_w": weight(1, 4 * HIDDEN, CHANNELS),
+        "LSTM_r": weight(1, 4 * HIDDEN, HIDDEN),
+        "GRU_w": weight(1, 3 * HIDDEN, CHANNELS),
+        "GRU_r": weight(1, 3 * HIDDEN, HIDDEN),
+    }
