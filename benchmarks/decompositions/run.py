@@ -21,7 +21,6 @@ from statistics import median
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto
 
 from benchmarks.decompositions.graphs import (
     as_model,
@@ -38,10 +37,12 @@ from linglos_deploy.artifacts import TorchModel, open_onnx
 from linglos_deploy.choices import Precision
 from linglos_deploy.exporters.config import Decomposition, ExportConfig
 from linglos_deploy.exporters.decompositions.rewrite import Request, rewrite_attention
-from linglos_deploy.exporters.precision import convert_precision
-from linglos_deploy.exporters.retype import retype
+from linglos_deploy.exporters.precision import BFLOAT16_OPSET, KINDS, convert_precision
+from linglos_deploy.exporters.retype import PlainConstants, RetypeFloats
 from linglos_deploy.exporters.rounding import with_explicit_rounding
 from linglos_deploy.exporters.tracing import quiet_exporter
+from linglos_deploy.graph.opset import to_opset
+from linglos_deploy.graph.passes.running import run_passes
 from linglos_deploy.models.linglo import KeyOnlyAttention, LinGlo
 from linglos_deploy.models.loading import ModelSource, load_model
 from linglos_deploy.models.variants import VARIANTS, head_count
@@ -194,10 +195,12 @@ def sixteen(variant: str, scratch: Path, rounds: int) -> dict[str, object]:
             model, scratch / f"{name}.reference.onnx", ExportConfig(dynamic=True, decomposition=Decomposition.REFERENCE)
         )
         graphs = {}
-        for precision, element in ((Precision.FP16, TensorProto.FLOAT16), (Precision.BF16, TensorProto.BFLOAT16)):
+        for precision, kind in KINDS.items():
             typed = convert_precision(source, precision, out=scratch / f"{name}.{precision}.onnx")
             graphs[str(precision)] = with_explicit_rounding(onnx.load(typed.path))
-            naive = retype(decompose_layer_norms(onnx.load(plain)), element)
+            everything = RetypeFloats(kind, islands=lambda model, kind: {})
+            decomposed = to_opset(decompose_layer_norms(onnx.load(plain)), BFLOAT16_OPSET)
+            naive = run_passes(onnx.shape_inference.infer_shapes(decomposed), PlainConstants(), everything)
             graphs[f"naive {precision}"] = with_explicit_rounding(naive)
         images = {
             "224": generator.standard_normal((1, 3, 224, 224)).astype(np.float32),
