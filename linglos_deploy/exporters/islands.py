@@ -40,6 +40,7 @@ _LIMITS = frozenset({"Clip", "Max", "Min"})
 _BOUNDED = frozenset({"Atan", "Cos", "Erf", "HardSigmoid", "Hardmax", "Sigmoid", "Sign", "Sin", "Softsign", "Tanh"})
 _MEANS = frozenset({"ReduceMean", "GlobalAveragePool"})
 _LOGARITHMS = frozenset({"Log", "ReduceLogSum", "ReduceLogSumExp"})
+_ROOTS_OF_SUMS = frozenset({"ReduceL2", "LpPool", "GlobalLpPool"})
 _SCALES = {
     "BatchNormalization": (1, 4),
     "GroupNormalization": (1,),
@@ -86,7 +87,7 @@ class Loses(IntEnum):
 
     NOTHING = 0
     STATISTIC = 1
-    """A mean: it fits, but its rounding shifts everything that it is taken from."""
+    """A mean, or the root of one: it fits, but its rounding goes into everything that it is taken from or divides."""
     WIDE = 2
     """Squares, sums, exponentials, reciprocals, probabilities: too large or too small for 16 bits, or both."""
     HUGE = 3
@@ -254,8 +255,10 @@ class _Survey:
             return "mean of many terms", max(worst, Loses.STATISTIC)
         if node.op_type in _LOGARITHMS:
             return "logarithm", Loses.NOTHING
+        if _is_root(node):
+            return str(risk), {Loses.WIDE: Loses.STATISTIC}.get(worst, worst)
         if risk in (Risk.RANGE, Risk.TERMS, Risk.NORMALIZED):
-            return str(risk), Loses.WIDE
+            return str(risk), Loses.STATISTIC if node.op_type in _ROOTS_OF_SUMS else Loses.WIDE
         if node.op_type == "Mul" and node.inputs[0] is node.inputs[1]:
             return str(Risk.RANGE), Loses.WIDE
         if constants is Loss.HUGE:
@@ -334,6 +337,11 @@ class _Survey:
                 self._follow_back(maker.inputs, reason, with_product=with_product)
             elif with_product and row.work in PRODUCTS and alone:
                 self._keep(maker, reason)
+
+
+def _is_root(node: ir.Node) -> bool:
+    exponent = constant_array(node.inputs[1]) if node.op_type == "Pow" else None
+    return node.op_type == "Sqrt" or (exponent is not None and all(0.0 < float(power) < 1.0 for power in exponent.flat))
 
 
 def _has_weight(node: ir.Node) -> bool:
