@@ -17,7 +17,8 @@ from linglos_deploy.calibration.prefetch import ahead
 from linglos_deploy.calibration.sampling import EVERYTHING, Sampling
 from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.errors import DataError, UsageError
-from linglos_deploy.images.dataset import ImageDataset, warn_of_skipped
+from linglos_deploy.images.dataset import warn_of_skipped
+from linglos_deploy.images.samples import Dataset
 from linglos_deploy.images.sources import Skipped
 from linglos_deploy.progress import SILENT, Progress
 
@@ -55,7 +56,7 @@ DEFAULT = CalibrationConfig()
 
 def calibrate(
     model: OnnxArtifact,
-    dataset: ImageDataset,
+    dataset: Dataset,
     *,
     runtime: Runtime,
     config: CalibrationConfig = DEFAULT,
@@ -67,7 +68,7 @@ def calibrate(
 
     Args:
         model: A float32 graph.
-        dataset: The images, or a shard of them.
+        dataset: The images or other inputs, or a shard of them.
         runtime: Runs the graph; it should reuse its output buffers.
         config: How to collect.
         checkpoint: Where to keep what was seen so far after every batch, so that an interruption costs one batch at
@@ -89,7 +90,7 @@ def calibrate(
         tensors=config.tensors,
         per_channel=config.per_channel,
         sampling=config.sampling,
-        image_size=dataset.spec.input_size,
+        image_size=None if dataset.spec is None else dataset.spec.input_size,
     ) as collector:
         start = take_up(checkpoint, _table(collector, dataset), resume=resume)
         collector.start_from(start)
@@ -115,13 +116,13 @@ def calibrate(
     return table
 
 
-def _table(collector: Collector, dataset: ImageDataset, *, position: int | None = None) -> CalibrationTable:
+def _table(collector: Collector, dataset: Dataset, *, position: int | None = None) -> CalibrationTable:
     table = collector.table(preprocess=dataset.spec, synthetic=dataset.synthetic)
     coverage = Coverage(dataset.listing, dataset.shards, (dataset.shard_index,))
     return replace(table, coverage=(coverage,), position=position)
 
 
-def _check_seen(table: CalibrationTable, dataset: ImageDataset, skipped: Skipped, progress: Progress) -> None:
+def _check_seen(table: CalibrationTable, dataset: Dataset, skipped: Skipped, progress: Progress) -> None:
     if table.image_count == 0 and dataset.shards == 1:
         raise DataError(
             "There was no image to calibrate with.",

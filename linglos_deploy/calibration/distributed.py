@@ -19,7 +19,7 @@ from linglos_deploy.calibration.calibrate import DEFAULT, CalibrationConfig, cal
 from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.errors import ArtifactError, DataError, LinglosError, MissingDependencyError
 from linglos_deploy.files import sha256_file
-from linglos_deploy.images.dataset import open_dataset
+from linglos_deploy.graph.inputs import open_inputs
 from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.progress import SILENT, Progress
 
@@ -37,7 +37,7 @@ class ShardTask:
     Attributes:
         model: The graph; its path is opened on the worker.
         data: Where the images are, on the worker.
-        preprocess: How they become model input.
+        preprocess: How they become model input; ``None`` for arrays by input name.
         listing: Digest of the names, sizes and first and last bytes that the worker must find there.
         limit: Largest number of images of the whole dataset.
         seed: Of the choice of these images.
@@ -49,7 +49,7 @@ class ShardTask:
 
     model: OnnxArtifact
     data: Path
-    preprocess: PreprocessSpec
+    preprocess: PreprocessSpec | None
     listing: str
     limit: int | None
     seed: int
@@ -62,7 +62,7 @@ class ShardTask:
 def calibrate_distributed(
     model: OnnxArtifact,
     data: Path,
-    preprocess: PreprocessSpec,
+    preprocess: PreprocessSpec | None,
     *,
     address: str,
     runtime: Runtime,
@@ -77,7 +77,7 @@ def calibrate_distributed(
     Args:
         model: A float32 graph, at a path that all workers see.
         data: The images, at a path that all workers see.
-        preprocess: How they become model input.
+        preprocess: How they become model input; ``None`` for arrays by input name.
         address: Of the scheduler, such as ``tcp://10.0.0.1:8786``.
         runtime: Runs the graph on each worker.
         config: How to collect.
@@ -90,7 +90,7 @@ def calibrate_distributed(
         MissingDependencyError: dask.distributed is not installed, or the cluster cannot be reached or has no worker.
         LinglosError: A shard failed, for any reason that :func:`~.calibrate.calibrate` can have.
     """
-    dataset = open_dataset(data, preprocess, verify=False, progress=progress).limit(limit, seed=seed)
+    dataset = open_inputs(data, model, preprocess, verify=False, progress=progress).limit(limit, seed=seed)
     with _connected(address) as client:
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
         count = min(len(dataset), shards or max(1, workers * SHARDS_PER_WORKER))
@@ -121,7 +121,7 @@ def run_shard(task: ShardTask) -> bytes:
         raise ArtifactError(
             f"A worker sees another graph at '{task.model.path}'.", found=digest[:12], expected=task.model.digest[:12]
         )
-    dataset = open_dataset(task.data, task.preprocess, verify=False).limit(task.limit, seed=task.seed)
+    dataset = open_inputs(task.data, task.model, task.preprocess, verify=False).limit(task.limit, seed=task.seed)
     if dataset.listing != task.listing:
         raise DataError(
             f"A worker sees other images at '{task.data}'.",

@@ -18,6 +18,7 @@ from linglos_deploy.errors import DataError
 from linglos_deploy.images.dataset import ImageDataset
 from linglos_deploy.images.preprocessing import Color, PreprocessSpec
 from linglos_deploy.images.records import ImageRecord
+from linglos_deploy.images.samples import Dataset
 from linglos_deploy.images.sources import Skipped
 from linglos_deploy.progress import Progress
 
@@ -72,12 +73,12 @@ class Finding:
 
 
 def check_data(
-    dataset: ImageDataset, *, method: Method = Method.MSE, percentile: float = 99.99, strict: bool = False
+    dataset: Dataset, *, method: Method = Method.MSE, percentile: float = 99.99, strict: bool = False
 ) -> tuple[Finding, ...]:
     """Return what looks wrong with images as calibration data.
 
     Args:
-        dataset: The images; they are decoded if they have not been.
+        dataset: The images, which are decoded if they have not been; or arrays, which are only counted.
         method: How thresholds will be chosen.
         percentile: For :attr:`Method.PERCENTILE`.
         strict: Whether findings are errors.
@@ -85,6 +86,9 @@ def check_data(
     Raises:
         DataError: There is a finding and ``strict`` is true.
     """
+    if not isinstance(dataset, ImageDataset):
+        findings = tuple(_too_few(len(dataset), method, percentile))
+        return _strictly(findings) if strict else findings
     dataset = dataset.verified()
     records = dataset.records or ()
     findings = (
@@ -93,10 +97,14 @@ def check_data(
         *_constant(records),
         *_normalization(records, dataset.spec),
         *_channel_order(records, dataset.spec),
-        *_too_few(records, method, percentile),
+        *_too_few(len(records), method, percentile),
         *_imbalance(dataset.labels, dataset.class_names),
     )
-    if strict and findings:
+    return _strictly(findings) if strict else findings
+
+
+def _strictly(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    if findings:
         raise DataError(
             "The calibration images were found wanting.",
             found="; ".join(finding.message for finding in findings),
@@ -170,15 +178,13 @@ def _channel_order(records: Sequence[ImageRecord], spec: PreprocessSpec) -> Iter
         )
 
 
-def _too_few(records: Sequence[ImageRecord], method: Method, percentile: float) -> Iterator[Finding]:
+def _too_few(count: int, method: Method, percentile: float) -> Iterator[Finding]:
     wanted = ENOUGH_IMAGES
     if method is Method.PERCENTILE and percentile < 100:
         wanted = max(wanted, round(CLIPPED_VALUES / (1 - percentile / 100) / VALUES_PER_IMAGE))
-    if len(records) < wanted:
+    if count < wanted:
         reason = f"percentile {percentile:g}" if method is Method.PERCENTILE else "stable ranges"
-        yield Finding(
-            Problem.TOO_FEW, len(records), f"{len(records)} images are few for {reason}; take {wanted} or more"
-        )
+        yield Finding(Problem.TOO_FEW, count, f"{count} images are few for {reason}; take {wanted} or more")
 
 
 def _imbalance(labels: Sequence[int] | None, class_names: Sequence[str]) -> Iterator[Finding]:

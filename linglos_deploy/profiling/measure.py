@@ -162,6 +162,7 @@ def _open(item: _Measurement, plan: MeasurementPlan, stack: ExitStack) -> None:
         seed=plan.seed,
         operators=plan.operators,
         shapes=dict(plan.shapes),
+        data=None if plan.data is None else str(plan.data),
         device=item.candidate.device,
     )
     item.worker = stack.enter_context(start_worker())

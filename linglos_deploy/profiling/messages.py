@@ -43,6 +43,7 @@ class OpenRequest:
         seed: Of the random input.
         operators: Whether to take the time per operator type before closing, where the backend can tell.
         shapes: Whole shapes of inputs, by name.
+        data: An ``.npz`` of arrays by input name, instead of random numbers.
         device: Where it runs, empty for the backend's default.
     """
 
@@ -57,6 +58,7 @@ class OpenRequest:
     seed: int
     operators: bool = False
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    data: str | None = None
     device: str = ""
 
 

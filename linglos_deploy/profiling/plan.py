@@ -66,6 +66,7 @@ class MeasurementPlan:
         image_size: Height and width for models that take any; ``None`` for the size that the first
             model with a fixed one insists on, else the model's own, else 224 x 224.
         shapes: Whole shapes of inputs by name, for models that leave other sizes open than those of images.
+        data: An ``.npz`` of arrays by input name whose first samples are run, instead of random numbers.
         rounds: How often the candidates take turns.
         min_runs: Least number of timed runs a row, over all rounds.
         min_seconds: Least timed seconds a row, over all rounds.
@@ -83,6 +84,7 @@ class MeasurementPlan:
     threads: tuple[int, ...] = (0,)
     image_size: tuple[int, int] | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    data: Path | None = None
     rounds: int = 8
     min_runs: int = 48
     min_seconds: float = 2.0

@@ -23,7 +23,9 @@ from linglos_deploy.artifacts import Artifact, OnnxArtifact, TorchModel, load_on
 from linglos_deploy.backends import registry
 from linglos_deploy.backends.base import Device, Noted, OperatorTimer, Runner, Runtime
 from linglos_deploy.errors import LinglosError, MissingDependencyError
+from linglos_deploy.graph.axes import input_axes
 from linglos_deploy.graph.feeds import Sizes, index_ranges, synthetic_feeds
+from linglos_deploy.images.tensors import open_tensors
 from linglos_deploy.profiling.inputs import image_size_of
 from linglos_deploy.profiling.messages import (
     Closed,
@@ -37,7 +39,7 @@ from linglos_deploy.profiling.messages import (
     encode,
 )
 from linglos_deploy.reports.profile import OperatorTime
-from linglos_deploy.signature import Batch
+from linglos_deploy.signature import Batch, ModelSignature
 
 OPERATOR_RUNS = 10
 STATUS = Path("/proc/self/status")
@@ -95,9 +97,7 @@ def _open(request: OpenRequest, stack: ExitStack) -> tuple[_Session, Reply]:
     image_size = request.image_size
     if image_size is None and isinstance(artifact, TorchModel):
         image_size = artifact.preprocess.input_size
-    sizes = Sizes(batch=request.batch, image_size=image_size, shapes=request.shapes)
-    ranges = index_ranges(load_onnx(artifact.path)) if isinstance(artifact, OnnxArtifact) else {}
-    batch = synthetic_feeds(runner.signature, sizes, seed=request.seed, index_ranges=ranges)
+    batch = _input(request, runner.signature, artifact, image_size)
     ready = time.perf_counter()
     runner.run(batch)
     answered = time.perf_counter()
@@ -109,6 +109,18 @@ def _open(request: OpenRequest, stack: ExitStack) -> tuple[_Session, Reply]:
         notes=runner.notes if isinstance(runner, Noted) else (),
     )
     return _Session(request.backend, backend, artifact, runner, batch, request.operators), Reply(opened=reply)
+
+
+def _input(
+    request: OpenRequest, signature: ModelSignature, artifact: Artifact, image_size: tuple[int, int] | None
+) -> Batch:
+    if request.data is None:
+        sizes = Sizes(batch=request.batch, image_size=image_size, shapes=request.shapes)
+        ranges = index_ranges(load_onnx(artifact.path)) if isinstance(artifact, OnnxArtifact) else {}
+        return synthetic_feeds(signature, sizes, seed=request.seed, index_ranges=ranges)
+    axes = input_axes(signature)
+    given = next(open_tensors(Path(request.data), signature, axes.axes).batches(request.batch, signature=signature))
+    return axes.pick(given, [place % axes.count(given) for place in range(request.batch)])
 
 
 def _artifact(request: OpenRequest) -> Artifact:

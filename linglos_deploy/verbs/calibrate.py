@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from linglos_deploy.artifacts import open_onnx
+from linglos_deploy.artifacts import OnnxArtifact, open_onnx
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.calibration.calibrate import CalibrationConfig, calibrate
 from linglos_deploy.calibration.table import CalibrationTable, merge_tables
 from linglos_deploy.errors import UsageError
-from linglos_deploy.graph.metadata import read_preprocessing
+from linglos_deploy.graph.feeds import ONE, Sizes
+from linglos_deploy.graph.inputs import open_inputs, preprocessing_for, synthetic_inputs
 from linglos_deploy.images.checks import check_data, warn_of_findings
-from linglos_deploy.images.dataset import SYNTHETIC_IMAGES, ImageDataset, open_dataset, synthetic_dataset
+from linglos_deploy.images.dataset import SYNTHETIC_IMAGES
+from linglos_deploy.images.options import NOTHING_SAID, PreprocessOptions
 from linglos_deploy.images.preprocessing import PreprocessSpec
+from linglos_deploy.images.samples import Dataset
 from linglos_deploy.progress import SILENT, Progress
 
 
@@ -24,7 +27,8 @@ class CalibrateRequest:
 
     Attributes:
         model: The float32 graph.
-        data: A folder of images, an ``.npz`` or an ``.npy``; synthetic images if ``None``.
+        data: A folder of images, an ``.npz`` or an ``.npy``; synthetic images if ``None``. See
+            :func:`~linglos_deploy.graph.inputs.open_inputs`.
         out: Where the table goes.
         images: Largest number of images; all if ``None``.
         shard: Number of this machine's share of the images, from 1, and the number of shares.
@@ -34,6 +38,8 @@ class CalibrateRequest:
         config: How statistics are collected.
         threads: Threads of ONNX Runtime, 0 for its own choice.
         seed: Of the choice of images, and of synthetic ones.
+        preprocess: How images become the graph's input, where it does not say so itself.
+        sizes: Of synthetic input, where the graph leaves them open.
     """
 
     model: Path
@@ -47,6 +53,8 @@ class CalibrateRequest:
     config: CalibrationConfig = field(default_factory=CalibrationConfig)
     threads: int = 0
     seed: int = 0
+    preprocess: PreprocessOptions = NOTHING_SAID
+    sizes: Sizes = ONE
 
     def __post_init__(self) -> None:
         if self.dask is not None and (self.data is None or self.shard is not None or self.resume):
@@ -63,14 +71,15 @@ def calibrate_graph(request: CalibrateRequest, *, progress: Progress = SILENT) -
     Until the table is whole, what was seen so far lies in a checkpoint beside it; see :func:`checkpoint_of`.
 
     Raises:
-        ArtifactError: The graph is missing or damaged, or does not say how images become its input.
+        ArtifactError: The graph is missing or damaged.
+        UsageError: Neither the graph nor the request says how images become its input.
         DataError: The images cannot be used, or look wrong and the request is strict.
         CalibrationError: A checkpoint belongs to another calibration.
     """
     model = open_onnx(request.model)
-    spec = read_preprocessing(request.model)
+    spec = preprocessing_for(model, request.preprocess, progress=progress)
     runtime = OnnxRuntime(threads=request.threads, reuse_outputs=True)
-    images = _calibration_images(request, spec, progress)
+    images = _calibration_images(request, model, spec, progress)
     if request.dask is not None and request.data is not None:
         from linglos_deploy.calibration.distributed import calibrate_distributed
 
@@ -110,12 +119,17 @@ def checkpoint_of(table: Path) -> Path:
     return table.with_name(f"{table.name}.checkpoint")
 
 
-def _calibration_images(request: CalibrateRequest, spec: PreprocessSpec, progress: Progress) -> ImageDataset:
+def _calibration_images(
+    request: CalibrateRequest, model: OnnxArtifact, spec: PreprocessSpec | None, progress: Progress
+) -> Dataset:
+    images: Dataset
     if request.data is None:
-        progress.warn("The calibration images are synthetic; give real ones with --data before you ship.")
-        images = synthetic_dataset(spec, request.images or SYNTHETIC_IMAGES, request.seed)
+        what = "inputs are" if spec is None else "images are"
+        progress.warn(f"The calibration {what} synthetic; give real ones with --data before you ship.")
+        count = request.images or SYNTHETIC_IMAGES
+        images = synthetic_inputs(model, spec, count=count, seed=request.seed, sizes=request.sizes)
     else:
-        images = open_dataset(request.data, spec, progress=progress).limit(request.images, seed=request.seed)
+        images = open_inputs(request.data, model, spec, progress=progress).limit(request.images, seed=request.seed)
         warn_of_findings(check_data(images, strict=request.strict), progress)
     return images if request.shard is None else images.shard(*request.shard)
 

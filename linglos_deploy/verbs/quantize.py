@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from linglos_deploy.artifacts import OnnxArtifact, open_onnx
+from linglos_deploy.artifacts import OnnxArtifact, load_onnx, open_onnx
+from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.errors import UsageError
+from linglos_deploy.exporters.conversion import convert_opset
 from linglos_deploy.files import atomic_file
+from linglos_deploy.graph.axes import input_axes
+from linglos_deploy.graph.feeds import ONE, Sizes
+from linglos_deploy.graph.inputs import open_inputs, synthetic_inputs
+from linglos_deploy.graph.metadata import stated_preprocessing
+from linglos_deploy.graph.opset import opset_of
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.apply import apply_plan
 from linglos_deploy.quantization.plan import QuantPlan, plan_quantization
 from linglos_deploy.quantization.scheme import QuantScheme
+
+PER_CHANNEL_OPSET = 13
+"""The first opset whose QuantizeLinear and DequantizeLinear take a scale for each channel."""
+
+CONVERTED_OPSET = 17
+"""What older graphs become: the last opset whose reductions still look as they do in them."""
+
+CHECKED_INPUTS = 2
+"""Inputs on which a converted graph must answer as before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +46,8 @@ class QuantizeRequest:
         out: Where the INT8 graph goes.
         save_plan: Where the plan goes; beside ``out`` if ``None``.
         dry_run: Whether to stop after the plan.
+        data: Inputs that a conversion to a later opset is checked on; made-up ones if ``None``.
+        sizes: Of made-up input, where the graph leaves them open.
     """
 
     model: Path
@@ -36,6 +57,8 @@ class QuantizeRequest:
     out: Path
     save_plan: Path | None = None
     dry_run: bool = False
+    data: Path | None = None
+    sizes: Sizes = ONE
 
     def __post_init__(self) -> None:
         if (self.table is None) == (self.plan is None):
@@ -70,16 +93,46 @@ def quantize_graph(request: QuantizeRequest, *, progress: Progress = SILENT) -> 
         CalibrationError: The table belongs to another graph.
         QuantizationError: The plan cannot be made or does not fit the graph.
     """
-    model = open_onnx(request.model)
-    if request.dry_run:
-        plan = _make_plan(model, request)
-        return QuantizeResult(None, _save_plan(plan, request), plan)
-    with atomic_file(request.out) as partial:
-        with progress.stage("Quantizing"):
+    with _quantizable(open_onnx(request.model), request, progress) as model:
+        if request.dry_run:
             plan = _make_plan(model, request)
-            graph = apply_plan(model, plan, out=partial)
-        plan_file = _save_plan(plan, request)
-    return QuantizeResult(replace(graph, path=request.out), plan_file, plan)
+            return QuantizeResult(None, _save_plan(plan, request), plan)
+        with atomic_file(request.out) as partial:
+            with progress.stage("Quantizing"):
+                plan = _make_plan(model, request)
+                graph = apply_plan(model, plan, out=partial)
+            plan_file = _save_plan(plan, request)
+        return QuantizeResult(replace(graph, path=request.out), plan_file, plan)
+
+
+@contextmanager
+def _quantizable(model: OnnxArtifact, request: QuantizeRequest, progress: Progress) -> Iterator[OnnxArtifact]:
+    """Yield the graph in an opset that has INT8 weights with a scale per channel; checked to answer the same.
+
+    It stands for the graph that was given, under the same digest: its tensors have the same names, so that table and
+    plan of the one are those of the other.
+    """
+    if opset_of(load_onnx(model.path)) >= PER_CHANNEL_OPSET:
+        yield model
+        return
+    spec = stated_preprocessing(model.path)
+    if spec is None and request.table is not None:
+        spec = CalibrationTable.load(request.table).preprocess
+    inputs = (
+        open_inputs(request.data, model, spec, progress=progress).limit(CHECKED_INPUTS)
+        if request.data is not None
+        else synthetic_inputs(model, spec, count=CHECKED_INPUTS, seed=0, sizes=request.sizes)
+    )
+    with tempfile.TemporaryDirectory(prefix="linglos-quantize-") as folder:
+        converted = convert_opset(
+            model,
+            CONVERTED_OPSET,
+            inputs.batches(input_axes(model.signature).batch or 1, signature=model.signature),
+            runtime=OnnxRuntime(optimize=False),
+            out=Path(folder) / model.path.name,
+            progress=progress,
+        )
+        yield replace(converted, digest=model.digest)
 
 
 def _make_plan(model: OnnxArtifact, request: QuantizeRequest) -> QuantPlan:
