@@ -127,13 +127,20 @@ def remove_dead(graph: onnx.GraphProto) -> bool:
     for node in reversed(graph.node):
         if needed.intersection(node.output):
             kept.append(node)
-            needed.update(name for name in node.input if name)
+            needed.update(name for name in (*node.input, *inner_inputs(node)) if name)
     weights = [tensor for tensor in graph.initializer if tensor.name in needed]
     changed = len(kept) != len(graph.node) or len(weights) != len(graph.initializer)
     if changed:
         replace_field(graph.node, reversed(kept))
         replace_field(graph.initializer, weights)
     return changed
+
+
+def inner_inputs(node: onnx.NodeProto) -> set[str]:
+    """Return the names that the graphs inside a node (of If, Loop or Scan) read; some are made inside."""
+    inner = [graph for entry in node.attribute for graph in (entry.g, *entry.graphs) if graph.node or graph.output]
+    read = {name for graph in inner for made in graph.node for name in (*made.input, *inner_inputs(made))}
+    return read | {value.name for graph in inner for value in graph.output}
 
 
 def replace_field(field: object, messages: Iterable[object]) -> None:

@@ -35,6 +35,28 @@ def test_producers_and_consumers_name_the_nodes_at_both_ends():
     assert [node.name for node in g.consumers(graph)["a"]] == ["add", "dead"]
 
 
+def test_what_the_inside_of_an_if_reads_is_not_dead():
+    value = helper.make_tensor_value_info
+    branch = helper.make_graph(
+        [helper.make_node("Relu", ["inner"], ["c"], name="relu")], "b", [], [value("c", TensorProto.FLOAT, None)]
+    )
+    outer = helper.make_graph([], "o", [], [value("other", TensorProto.FLOAT, None)])
+    nodes = [
+        helper.make_node("Abs", ["x"], ["inner"], name="abs"),
+        helper.make_node("Neg", ["x"], ["other"], name="neg"),
+        helper.make_node("Sqrt", ["x"], ["nobody"], name="sqrt"),
+        helper.make_node("If", ["yes"], ["y"], name="if", then_branch=branch, else_branch=outer),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [value("x", TensorProto.FLOAT, [2]), value("yes", TensorProto.BOOL, [])],
+        [value("y", TensorProto.FLOAT, [2])],
+    )
+    assert g.remove_dead(graph)
+    assert [node.name for node in graph.node] == ["abs", "neg", "if"]
+
+
 def test_constants_include_constant_nodes():
     model = _model()
     model.graph.node.insert(0, helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.float32(3))))
