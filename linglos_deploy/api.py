@@ -146,7 +146,6 @@ def calibrate(
     config: CalibrationConfig | None = None,
     threads: int = 0,
     seed: int = 0,
-    replace: bool = False,
     progress: Progress = SILENT,
 ) -> CalibrationTable:
     """Run images through a float32 graph once, in constant memory, and write down what was seen.
@@ -155,7 +154,7 @@ def calibrate(
         print(table.image_count, len(table.tensors))
 
     Args:
-        model: The float32 graph, or a bundle, which has one.
+        model: The float32 graph.
         data: A folder of images, an ``.npz`` or an ``.npy`` file; synthetic images if ``None``.
         output: Where the table goes.
         images: Largest number of images; all if ``None``.
@@ -166,15 +165,12 @@ def calibrate(
         config: How statistics are collected.
         threads: Threads of ONNX Runtime, 0 for its own choice.
         seed: Of the choice of images, and of synthetic ones.
-        replace: Whether a table that lies there is replaced.
         progress: Told about every stage, and warned.
 
     Returns:
         Minimum, maximum, moments and histogram of every tensor that a quantized layer reads.
 
     Raises:
-        UsageError: The graph is quantized already.
-        OutputError: A table lies there that is not to be replaced.
         ArtifactError: The graph is missing or damaged.
         DataError: The images cannot be used, or look wrong and ``strict`` is set.
         CalibrationError: A checkpoint belongs to another calibration.
@@ -194,7 +190,6 @@ def calibrate(
         config=config or CalibrationConfig(),
         threads=threads,
         seed=seed,
-        replace=replace,
     )
     return calibrate_graph(request, progress=progress)
 
@@ -208,7 +203,6 @@ def quantize(
     scheme: QuantScheme | None = None,
     save_plan: StrPath | None = None,
     dry_run: bool = False,
-    replace: bool = False,
     progress: Progress = SILENT,
 ) -> QuantizeResult:
     """Turn a calibration table into a plan that says why, and the plan into an INT8 graph.
@@ -217,23 +211,20 @@ def quantize(
         print(result.plan.quantized_nodes)
 
     Args:
-        model: The float32 graph, or a bundle, which has one.
+        model: The float32 graph.
         output: Where the INT8 graph goes; ``.int8.onnx`` beside the float32 graph by default.
         table: What calibration saw; or give ``plan``.
         plan: A plan to carry out instead of making one.
         scheme: How a plan is made.
         save_plan: Where the plan goes; beside the INT8 graph by default.
         dry_run: Whether to stop after the plan.
-        replace: Whether files that lie there are replaced.
         progress: Told about every stage.
 
     Returns:
         The plan, and the graph unless this was a dry run.
 
     Raises:
-        UsageError: Neither or both of ``table`` and ``plan`` were given, the graph is quantized already, or a pattern
-            of the scheme names no layer.
-        OutputError: A file lies there that is not to be replaced.
+        UsageError: Neither or both of ``table`` and ``plan`` were given.
         ArtifactError: A file is missing or damaged.
         CalibrationError: The table belongs to another graph.
         QuantizationError: The plan cannot be made, or does not fit the graph.
@@ -249,7 +240,6 @@ def quantize(
         out=_path_of(output) or Path(model).with_suffix(".int8.onnx"),
         save_plan=_path_of(save_plan),
         dry_run=dry_run,
-        replace=replace,
     )
     return quantize_graph(request, progress=progress)
 
@@ -268,7 +258,7 @@ def build(
             print(outcome.backend, outcome.file, outcome.detail)
 
     Args:
-        model: The graph, or a bundle, whose deployed graph is taken.
+        model: The graph.
         output: Folder of the engines; that of the graph by default.
         engine: Name of a compiler; ``auto`` takes all of NVIDIA's that work here.
         engine_options: Profiles, target and settings.
@@ -289,7 +279,7 @@ def build(
         Path(model),
         engine,
         engine_options or EngineOptions(),
-        folder=_path_of(output) or (Path(model) if Path(model).is_dir() else Path(model).parent),
+        folder=_path_of(output) or Path(model).parent,
         progress=progress,
     )
 

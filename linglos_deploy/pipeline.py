@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from linglos_deploy.calibration.calibrate import calibrate
 from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.choices import Precision
 from linglos_deploy.codec import write_json
-from linglos_deploy.engines.compiling import AUTO, NONE, choose_compilers, compile_graph, not_built
+from linglos_deploy.engines.compiling import AUTO, choose_compilers, compile_graph, not_built
 from linglos_deploy.engines.options import EngineOptions
 from linglos_deploy.engines.sizes import check_covers, check_fit
 from linglos_deploy.errors import UsageError
@@ -40,7 +40,6 @@ from linglos_deploy.profiling.measure import measure
 from linglos_deploy.profiling.plan import Candidate, MeasurementPlan
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.apply import apply_plan
-from linglos_deploy.quantization.patterns import check_patterns
 from linglos_deploy.quantization.plan import plan_quantization
 from linglos_deploy.quantization.scheme import QuantScheme
 from linglos_deploy.reports.export import Accuracy, AccuracyVerdict, ExportReport
@@ -102,29 +101,6 @@ class ExportRequest:
     measure_latency: bool = True
     threads: int = 0
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.max_accuracy_drop is not None and (self.evaluation is None or self.source.task is not Task.CLASSIFY):
-            raise UsageError(
-                "Accuracy is measured on labelled images, of a classifier.",
-                found="--max-accuracy-drop without --eval" if self.evaluation is None else f"--task {self.source.task}",
-                expected="--eval with labelled images, one folder a class",
-                next_step=f"--max-accuracy-drop {self.max_accuracy_drop:g} --eval val/, or leave the option out",
-            )
-        if not self.precision.is_int8 and self.scheme != QuantScheme():
-            raise UsageError(
-                "Options for INT8 change nothing here.",
-                found=f"--precision {self.precision} with --method, --percentile, --weight-bits or --nodes-to-exclude",
-                expected="--precision int8 or int8+fp16",
-                next_step="add --int8, or leave those options out",
-            )
-        if self.engine == NONE and self.engine_options != EngineOptions():
-            raise UsageError(
-                "Options for engines change nothing where no engine is built.",
-                found="--engine none with an option for engines",
-                expected="an engine to build, or no such option",
-                next_step="--engine auto, or leave the options for engines out",
-            )
 
 
 def export_bundle(request: ExportRequest, *, progress: Progress = SILENT) -> ExportReport:
@@ -268,14 +244,12 @@ def make_graphs(work: Work) -> tuple[OnnxArtifact, ...]:
     reference = export_onnx(work.model, request.graph, out=folder / "model.onnx", progress=progress)
     if request.precision is Precision.FP32:
         return (reference,)
-    if request.precision.is_int8:
-        check_patterns(request.scheme, reference)
     table = observe(work, reference) if request.precision.is_int8 or request.data is not None else None
     deployed = reference
     with tempfile.TemporaryDirectory(prefix="linglos-export-") as scratch:
         if request.precision.is_int8:
             assert table is not None
-            plan = plan_quantization(reference, table, request.scheme)
+            plan = plan_quantization(reference, table, replace(request.scheme, floating=request.precision.floating))
             plan.save(folder / "plan.json")
             place = folder if request.precision is Precision.INT8 else Path(scratch)
             deployed = apply_plan(reference, plan, out=place / "model.int8.onnx")

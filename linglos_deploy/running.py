@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from linglos_deploy.console import Terminal
-from linglos_deploy.errors import LinglosError, OutputError
+from linglos_deploy.errors import LinglosError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,8 +76,7 @@ def load_config(ctx: typer.Context, file: Path | None) -> Path | None:
 
     if not ctx.resilient_parsing:
         known = {str(parameter.name) for parameter in ctx.command.params} - NOT_CONFIGURATION
-        commands: Any = getattr(ctx.parent.command if ctx.parent else None, "commands", (ctx.info_name,))
-        ctx.default_map = read_options(file, str(ctx.info_name), known, commands=list(commands))
+        ctx.default_map = read_options(file, str(ctx.info_name), known)
     return file
 
 
@@ -96,22 +95,12 @@ def show(value: Any, render: Callable[[Any, Console], None], *, as_json: bool) -
     if as_json:
         print_json(value)
         return
-    console = _stdout()
+    from rich.console import Console
+
+    console = Console()
     if not console.is_terminal:
         console.width = max(console.width, LOG_WIDTH)
     render(value, console)
-
-
-def _stdout() -> Console:
-    from rich.console import Console
-
-    class Stdout(Console):
-        """Leaves it to :func:`exit_codes` what a reader that has gone means; Rich would call it a failure."""
-
-        def on_broken_pipe(self) -> None:
-            raise BrokenPipeError
-
-    return Stdout()
 
 
 def show_error(error: LinglosError, *, as_json: bool) -> None:
@@ -135,23 +124,11 @@ def write_reports(reports: Sequence[Any], *, html: Path | None, junit: Path | No
     if html is not None:
         from linglos_deploy.reports.html import write_html
 
-        with naming("--html"):
-            write_html(reports, html)
+        write_html(reports, html)
     if junit is not None:
         from linglos_deploy.reports.junit import write_junit
 
-        with naming("--junit"):
-            write_junit(reports, junit)
-
-
-@contextmanager
-def naming(option: str) -> Iterator[None]:
-    """Let an error about a place to write to name the option that gave the place."""
-    try:
-        yield
-    except OutputError as error:
-        error.next_step = (error.next_step or "").replace("--output", option)
-        raise
+        write_junit(reports, junit)
 
 
 def write_table_html(table: CalibrationTable, html: Path | None) -> None:
@@ -160,5 +137,5 @@ def write_table_html(table: CalibrationTable, html: Path | None) -> None:
         from linglos_deploy.calibration.figures import table_html
         from linglos_deploy.files import atomic_file
 
-        with naming("--html"), atomic_file(html) as partial:
+        with atomic_file(html) as partial:
             partial.write_text(table_html(table), encoding="utf-8")

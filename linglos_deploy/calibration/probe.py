@@ -13,12 +13,14 @@ from pathlib import Path
 
 import onnx
 from onnx import TensorProto, helper
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from linglos_deploy.artifacts import OnnxArtifact, onnx_signature
 from linglos_deploy.errors import CalibrationError
 from linglos_deploy.files import sha256_file
 from linglos_deploy.graph.axes import InputAxes, input_axes
-from linglos_deploy.graph.topology import remove_dead, replace_field, value_shapes, value_types
+from linglos_deploy.graph.passes.running import run_passes
+from linglos_deploy.graph.topology import replace_field, value_shapes, value_types
 
 FLOAT_BYTES = 4
 _MOST_CHANNELS = 4
@@ -74,7 +76,7 @@ def activation_probe(
             graph.output,
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes.get(name)) for name in shown],
         )
-        remove_dead(graph)
+        probe = run_passes(probe, RemoveUnusedNodesPass())
     onnx.save(probe, out)
     signature = onnx_signature(probe)
     axes = input_axes(signature)

@@ -92,8 +92,8 @@ def magnitude_percentile(stats: TensorStatistics, percent: float) -> float:
 def quantization_error(stats: TensorStatistics, bound: float, *, levels: int = LEVELS) -> float:
     """Return the mean squared error that clipping at ``bound`` and rounding would make, from the histogram.
 
-    A linear layer with weights ``W`` turns an error of variance ``e`` on each of its inputs into one of variance
-    ``sum(W**2) * e`` on an output, so this is also what to compare for one consumer.
+    For the output of a layer it tells the same story only where all columns of the weight are equally long: an error of
+    variance ``e`` on channel ``c`` becomes one of ``e * sum(W[:, c]**2)``, summed over the outputs.
 
     Args:
         stats: What was seen.

@@ -23,8 +23,8 @@ import onnx_ir as ir
 
 from linglos_deploy.exporters.element_types import gives_output
 from linglos_deploy.exporters.narrowing import LARGEST, SMALLEST_NORMAL, Loss, loss
+from linglos_deploy.graph.links import constant_array
 from linglos_deploy.graph.operators import Risk, Work, operator
-from linglos_deploy.graph.passes.constants import constant_array
 
 FLOAT = ir.DataType.FLOAT
 HEADROOM = 4.0

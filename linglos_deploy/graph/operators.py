@@ -84,6 +84,7 @@ class Operator:
         sets_type: Whether the type of the result follows from an attribute or is fixed, not from the inputs.
         risk: Why 16 bits may be too few, ``None`` where they do.
         work: How its multiplications are counted.
+        selects: Whether its result may lack some values of its data.
         subgraphs: Whether it carries graphs of its own, which run once, never or many times.
         known: Whether ONNX defines it; for others every answer is the careful one.
     """
@@ -99,6 +100,7 @@ class Operator:
     sets_type: bool = False
     risk: Risk | None = None
     work: Work = Work.ELEMENTWISE
+    selects: bool = False
     subgraphs: bool = False
     known: bool = True
 
@@ -174,8 +176,8 @@ def operators() -> Iterable[Operator]:
     return _TABLE.values()
 
 
-def _layout(op_type: str) -> Operator:
-    return Operator(op_type, quantized=Quantized.LAYOUT, work=Work.NONE)
+def _layout(op_type: str, *, selects: bool = False) -> Operator:
+    return Operator(op_type, quantized=Quantized.LAYOUT, work=Work.NONE, selects=selects)
 
 
 def _shape(op_type: str, *data: int) -> Operator:
@@ -333,20 +335,20 @@ _ROWS = (
     Operator("RoiAlign", data=(0, 1), risk=Risk.STEPS),
     Operator("NonMaxSuppression", data=(0, 1), float32_inputs=(0, 1, 3, 4), sets_type=True, risk=Risk.STEPS),
     # Moving values.
-    _layout("Compress"),
+    _layout("Compress", selects=True),
     _layout("DepthToSpace"),
     _layout("Dropout"),  # nothing but a copy, once trained
     _layout("Expand"),
     _layout("Flatten"),
-    _layout("Gather"),
-    _layout("GatherElements"),
-    _layout("GatherND"),
+    _layout("Gather", selects=True),
+    _layout("GatherElements", selects=True),
+    _layout("GatherND", selects=True),
     _layout("Identity"),
     _layout("Reshape"),
     _layout("ReverseSequence"),
-    _layout("Slice"),
+    _layout("Slice", selects=True),
     _layout("SpaceToDepth"),
-    _layout("Split"),
+    _layout("Split", selects=True),
     _layout("Squeeze"),
     _layout("Tile"),
     _layout("Transpose"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -10,7 +9,6 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from linglos_deploy.errors import ExportError
 from linglos_deploy.signature import Dim
 
 Shape = tuple[Dim | None, ...]
@@ -89,58 +87,6 @@ def _inferred(model: onnx.ModelProto, *, data_prop: bool = False) -> onnx.GraphP
         if len(tensor.raw_data) > _SHAPE_BYTES:  # too long for a shape, which inference does read
             tensor.ClearField("raw_data")
     return onnx.shape_inference.infer_shapes(light, data_prop=data_prop).graph
-
-
-def topological_order(nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """Return ``nodes`` so that each comes after those it reads from, changing their given order as little as possible.
-
-    Raises:
-        ExportError: The nodes form a cycle.
-    """
-    listed = list(nodes)
-    makers = {name: index for index, node in enumerate(listed) for name in node.output if name}
-    waiting: list[set[int]] = [{makers[name] for name in node.input if name in makers} for node in listed]
-    readers: dict[int, list[int]] = defaultdict(list)
-    for index, needs in enumerate(waiting):
-        for maker in needs:
-            readers[maker].append(index)
-    ready = [index for index, needs in enumerate(waiting) if not needs]
-    heapq.heapify(ready)
-    order = []
-    while ready:
-        index = heapq.heappop(ready)
-        order.append(listed[index])
-        for reader in readers[index]:
-            waiting[reader].discard(index)
-            if not waiting[reader]:
-                heapq.heappush(ready, reader)
-    if len(order) != len(listed):
-        stuck = next(node for node, needs in zip(listed, waiting, strict=True) if needs)
-        raise ExportError(f"Node '{stuck.name}' is part of a cycle.", expected="a graph without cycles")
-    return order
-
-
-def remove_dead(graph: onnx.GraphProto) -> bool:
-    """Remove nodes and initializers whose results nobody reads; return whether anything went."""
-    needed = {value.name for value in graph.output}
-    kept: list[onnx.NodeProto] = []
-    for node in reversed(graph.node):
-        if needed.intersection(node.output):
-            kept.append(node)
-            needed.update(name for name in (*node.input, *inner_inputs(node)) if name)
-    weights = [tensor for tensor in graph.initializer if tensor.name in needed]
-    changed = len(kept) != len(graph.node) or len(weights) != len(graph.initializer)
-    if changed:
-        replace_field(graph.node, reversed(kept))
-        replace_field(graph.initializer, weights)
-    return changed
-
-
-def inner_inputs(node: onnx.NodeProto) -> set[str]:
-    """Return the names that the graphs inside a node (of If, Loop or Scan) read; some are made inside."""
-    inner = [graph for entry in node.attribute for graph in (entry.g, *entry.graphs) if graph.node or graph.output]
-    read = {name for graph in inner for made in graph.node for name in (*made.input, *inner_inputs(made))}
-    return read | {value.name for graph in inner for value in graph.output}
 
 
 def replace_field(field: object, messages: Iterable[object]) -> None:

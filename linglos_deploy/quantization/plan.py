@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,15 +13,18 @@ from linglos_deploy.calibration.thresholds import quantization_error, threshold
 from linglos_deploy.choices import Method
 from linglos_deploy.codec import read_json, write_json
 from linglos_deploy.errors import ArtifactError, QuantizationError
-from linglos_deploy.quantization.rounding import ACTIVATION_LIMIT, scales_for
+from linglos_deploy.quantization.rounding import ACTIVATION_LIMIT, scale_type, scales_for
 from linglos_deploy.quantization.scheme import QuantScheme
 
 if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
     from linglos_deploy.calibration.statistics import TensorStatistics
     from linglos_deploy.calibration.table import CalibrationTable
     from linglos_deploy.quantization.candidates import Candidate
 
 SCHEMA = "linglos.plan/1"
+WEIGHT_BITS = (7, 8)
 HOPELESS_DB = 10.0
 """Expected SQNR below which the bound of the scheme's method is given up for the one with the least squared error."""
 
@@ -35,9 +38,9 @@ class TensorDecision:
         quantize: Whether a Q/DQ pair goes in front of the nodes in ``consumers``.
         reason: Why, in words.
         consumers: Names of the nodes that read it in INT8; other readers keep the unrounded tensor.
-        scale: Its value per step, if quantized.
+        scale: Its value per step, if quantized; left out where the plan is written by hand, it follows from the bound.
         bound: Magnitude from which values are clipped, if quantized.
-        method: How the bound was found, if quantized: the scheme's, or ``mse`` where that one failed.
+        method: How the bound was found, if quantized: the scheme's, or ``mse`` where that one failed. A record.
     """
 
     tensor: str
@@ -58,14 +61,14 @@ class NodeDecision:
 
     Attributes:
         node: Its name.
-        op_type: ``"Conv"``, ``"Gemm"`` or ``"MatMul"``.
+        op_type: ``"Conv"``, ``"ConvTranspose"``, ``"Gemm"`` or ``"MatMul"``.
         output: Its output tensor, which identifies it.
         quantize: Whether it becomes INT8.
         reason: Why, in words.
         data: The activation it reads.
         weight: The weight it reads.
         weight_axis: Axis of the weight's output channels, each of which gets a scale.
-        weight_bits: Width of the quantized weight.
+        weight_bits: Width of the quantized weight, 8 or 7; ``None`` if it stays in floating point.
     """
 
     node: str
@@ -76,12 +79,16 @@ class NodeDecision:
     data: str
     weight: str
     weight_axis: int
-    weight_bits: int
+    weight_bits: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class QuantPlan:
     """Everything that applying it needs, and nothing that it does not.
+
+    The decisions may be edited: each field is obeyed, or refused where it contradicts another one or the graph. The
+    ``reason`` and ``method`` of a decision and the scheme's ``method``, ``percentile`` and ``weight_bits`` record how
+    it was made; nothing is made of them again.
 
     Attributes:
         graph_digest: SHA-256 of the graph it was made for.
@@ -116,11 +123,12 @@ class QuantPlan:
                 next_step="make it again with 'linglos-deploy quantize'",
             )
         for decision in self.tensors:
-            scale = decision.scale
-            if decision.quantize and not (scale is not None and math.isfinite(scale) and scale > 0):
+            numbers = [number for number in (decision.scale, decision.bound) if number is not None]
+            usable = numbers and all(math.isfinite(number) and number > 0 for number in numbers)
+            if decision.quantize and not usable:
                 raise ArtifactError(
                     f"The quantization plan has no usable scale for tensor '{decision.tensor}'.",
-                    found=str(scale),
+                    found=f"scale {decision.scale}, bound {decision.bound}",
                     expected="a positive, finite number",
                     next_step="make it again with 'linglos-deploy quantize'",
                 )
@@ -147,6 +155,20 @@ class QuantPlan:
             ArtifactError: The file is missing, damaged or of another version.
         """
         return read_json(cls, path)
+
+
+def scale_of(decision: TensorDecision, dtype: DTypeLike) -> float:
+    """Return the scale of a quantized tensor: the stated one, or what its bound gives in ``dtype``."""
+    if decision.scale is not None:
+        return decision.scale
+    assert decision.bound is not None, decision.tensor
+    return float(scales_for(decision.bound, limit=ACTIVATION_LIMIT, dtype=dtype))
+
+
+def weight_limit(bits: int | None) -> int:
+    """Return the largest magnitude of a weight of 8 bits, 127, or 7 bits, 63."""
+    assert bits in WEIGHT_BITS
+    return int(2 ** (bits - 1)) - 1
 
 
 def plan_quantization(model: OnnxArtifact, table: CalibrationTable, scheme: QuantScheme) -> QuantPlan:
@@ -177,7 +199,7 @@ def plan_quantization(model: OnnxArtifact, table: CalibrationTable, scheme: Quan
         reason = _reason_against(candidate, scheme)
         if candidate.data not in tensors:
             tensors[candidate.data] = _decide_tensor(
-                candidate.data, table.tensors, scheme, consumers=readers.get(candidate.data, ())
+                candidate, table.tensors, scheme, consumers=readers.get(candidate.data, ())
             )
         tensor = tensors[candidate.data]
         if reason is None and not tensor.quantize:
@@ -206,18 +228,13 @@ def _readers(candidates: tuple[Candidate, ...], scheme: QuantScheme) -> dict[str
 def _reason_against(candidate: Candidate, scheme: QuantScheme) -> str | None:
     if reason := scheme.pattern_against(candidate.node):
         return reason
-    if candidate.obstacle:
-        return candidate.obstacle
-    if candidate.reads_input and not scheme.first_layer:
-        return "first layer, which the scheme leaves in floating point"
-    if candidate.makes_output and not scheme.last_layer:
-        return "last layer, which the scheme leaves in floating point"
-    return None
+    return candidate.obstacle
 
 
 def _decide_tensor(
-    tensor: str, seen: Mapping[str, TensorStatistics], scheme: QuantScheme, *, consumers: tuple[str, ...]
+    reader: Candidate, seen: Mapping[str, TensorStatistics], scheme: QuantScheme, *, consumers: tuple[str, ...]
 ) -> TensorDecision:
+    tensor = reader.data
     if not consumers:
         return TensorDecision(tensor, quantize=False, reason="nothing reads it in INT8")
     if tensor not in seen:
@@ -235,15 +252,15 @@ def _decide_tensor(
         return TensorDecision(
             tensor, quantize=False, reason="its values are too small for a step that float32 can hold"
         )
-    return TensorDecision(
+    decision = TensorDecision(
         tensor,
         quantize=True,
         reason=_range_reason(statistics, method, bound, scheme),
         consumers=consumers,
-        scale=float(scales_for(bound, limit=ACTIVATION_LIMIT)),
         bound=bound,
         method=method,
     )
+    return replace(decision, scale=scale_of(decision, scale_type(reader.dtype, scheme.floating)))
 
 
 def _unusable(statistics: TensorStatistics) -> str | None:
@@ -291,5 +308,5 @@ def _decide_node(candidate: Candidate, scheme: QuantScheme, reason: str | None) 
         data=candidate.data,
         weight=candidate.weight,
         weight_axis=candidate.weight_axis,
-        weight_bits=scheme.weight_bits,
+        weight_bits=scheme.weight_bits if reason is None else None,
     )

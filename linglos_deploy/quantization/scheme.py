@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from linglos_deploy.choices import Method
+from linglos_deploy.choices import Method, Precision
 from linglos_deploy.errors import UsageError
 
 
@@ -21,29 +21,26 @@ class QuantScheme:
         method: How the clipping bound of an activation follows from its statistics.
         percentile: Share of the values, in percent, that :attr:`Method.PERCENTILE` does not clip.
         weight_bits: 8, or 7 for x86 CPUs without VNNI: products of 7-bit weights do not saturate 16-bit pair sums.
-        include: Regular expressions; a node takes part if one of them matches its whole name.
         exclude: Regular expressions; a node whose whole name matches one of them stays in floating point.
-        first_layer: Whether layers that read the model's input take part.
-        last_layer: Whether layers that no other one follows take part.
+        floating: Element type that the graph's floating-point parts have in the end. Scales are numbers of this type,
+            so that a graph that is made 16 bits wide later has the same grid to the bit.
     """
 
     method: Method = Method.MSE
     percentile: float = 99.99
     weight_bits: int = 8
-    include: tuple[str, ...] = (".*",)
     exclude: tuple[str, ...] = ()
-    first_layer: bool = True
-    last_layer: bool = True
+    floating: Precision = Precision.FP32
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "method", Method(self.method))
-        object.__setattr__(self, "include", tuple(self.include))
         object.__setattr__(self, "exclude", tuple(self.exclude))
+        object.__setattr__(self, "floating", Precision(self.floating).floating)
         if self.weight_bits not in (7, 8):
             raise UsageError("Weights have 8 bits, or 7.", found=str(self.weight_bits), expected="8 or 7")
         if not 0 < self.percentile <= 100:
             raise UsageError("The percentile must be in (0, 100].", found=str(self.percentile), expected="99.99")
-        for pattern in self.include + self.exclude:
+        for pattern in self.exclude:
             try:
                 re.compile(pattern)
             except re.error as error:
@@ -53,16 +50,9 @@ class QuantScheme:
                     expected=r"a pattern for whole node names, such as 'stages\.2\..*'",
                 ) from error
 
-    @property
-    def weight_limit(self) -> int:
-        """Largest magnitude of a quantized weight: 127, or 63."""
-        return int(2 ** (self.weight_bits - 1)) - 1
-
     def pattern_against(self, node: str) -> str | None:
         """Return why the patterns keep ``node`` in floating point, or ``None`` if they do not."""
         for pattern in self.exclude:
             if re.fullmatch(pattern, node):
                 return f"excluded by '{pattern}'"
-        if not any(re.fullmatch(pattern, node) for pattern in self.include):
-            return "matches no pattern to include"
         return None

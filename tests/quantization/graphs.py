@@ -127,3 +127,36 @@ def calibrated(model: onnx.ModelProto, path: Path) -> tuple[OnnxArtifact, Calibr
     values = ReferenceEvaluator(probe).run(None, {"image": image})
     artifact = write(model, path)
     return artifact, table_for(artifact, dict(zip(names, [image, *values], strict=True)))
+
+
+def branching_model() -> onnx.ModelProto:
+    """Linear layers ``before`` and ``after`` an If whose branches, one nested deeper, hold layers of their own.
+
+    ``x`` is N x 4, ``ask`` a truth value, ``y`` N x 4.
+    """
+    value = helper.make_tensor_value_info
+    weight = numpy_helper.from_array(np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32), "w")
+
+    def branch(name: str, *nodes: onnx.NodeProto) -> onnx.GraphProto:
+        return helper.make_graph(list(nodes), name, [], [value(nodes[-1].output[0], TensorProto.FLOAT, ["n", 4])])
+
+    deeper = branch("deeper", helper.make_node("MatMul", ["t", "w"], ["inner"], "nested"))
+    shallow = branch("shallow", helper.make_node("Identity", ["t"], ["inner"]))
+    then = branch(
+        "then",
+        helper.make_node("MatMul", ["a", "w"], ["t"], "then"),
+        helper.make_node("If", ["ask"], ["chosen"], "again", then_branch=deeper, else_branch=shallow),
+    )
+    other = branch("else", helper.make_node("MatMul", ["a", "w"], ["chosen"], "else"))
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["a"], "before"),
+            helper.make_node("If", ["ask"], ["b"], "choose", then_branch=then, else_branch=other),
+            helper.make_node("MatMul", ["b", "w"], ["y"], "after"),
+        ],
+        "branching",
+        [value("x", TensorProto.FLOAT, ["n", 4]), value("ask", TensorProto.BOOL, [])],
+        [value("y", TensorProto.FLOAT, ["n", 4])],
+        [weight],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)

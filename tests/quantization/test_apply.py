@@ -11,14 +11,26 @@ from onnx import TensorProto, helper, numpy_helper
 
 from linglos_deploy.artifacts import OnnxArtifact, load_onnx
 from linglos_deploy.backends.onnxruntime import Int8Mode, OnnxRuntime
+from linglos_deploy.calibration.probe import activation_probe
 from linglos_deploy.calibration.table import CalibrationTable
+from linglos_deploy.calibration.targets import quantizable_activations
 from linglos_deploy.choices import Method
 from linglos_deploy.errors import QuantizationError
+from linglos_deploy.graph.passes.running import run_passes
 from linglos_deploy.parity.metrics import compare
-from linglos_deploy.quantization.apply import apply_plan, insert_qdq
+from linglos_deploy.quantization.apply import apply_plan
 from linglos_deploy.quantization.plan import QuantPlan, plan_quantization
+from linglos_deploy.quantization.qdq import InsertQdq
 from linglos_deploy.quantization.scheme import QuantScheme
-from tests.quantization.graphs import attention_model, calibrated, graph_of, images, table_for, write
+from tests.quantization.graphs import (
+    attention_model,
+    branching_model,
+    calibrated,
+    graph_of,
+    images,
+    table_for,
+    write,
+)
 
 Case = tuple[OnnxArtifact, CalibrationTable]
 
@@ -139,7 +151,7 @@ def test_a_plan_that_names_a_missing_node_is_refused(case: Case) -> None:
     model = load_onnx(case[0].path)
     stranger = replace(made.nodes[0], node="ghost", output="nowhere")
     with pytest.raises(QuantizationError, match="'ghost'"):
-        insert_qdq(model, replace(made, nodes=(*made.nodes, stranger)))
+        run_passes(model, InsertQdq(replace(made, nodes=(*made.nodes, stranger))))
 
 
 def test_weights_that_are_not_finite_are_refused_by_name(tmp_path: Path) -> None:
@@ -213,19 +225,95 @@ def test_an_opset_without_the_operators_is_refused(tmp_path: Path) -> None:
         old.CopyFrom(model)
         old.opset_import[0].version = opset
         with pytest.raises(QuantizationError, match="opset") as caught:
-            insert_qdq(old, made)
+            run_passes(old, InsertQdq(made))
         assert str(opset) in (caught.value.found or "")
         assert f"--opset {version}" in (caught.value.next_step or "")
+
+
+def upsampling_model(group: int) -> onnx.ModelProto:
+    """A transposed convolution in groups between two convolutions; ``image`` is N x 3 x 4 x 4, ``y`` N x 4 x 8 x 8."""
+    random = np.random.default_rng(0)
+
+    def weight(name: str, *shape: int) -> onnx.TensorProto:
+        spread = 3.0 ** np.arange(shape[1]).reshape(1, -1, 1, 1)  # channels of very different size
+        return numpy_helper.from_array((random.normal(size=shape) * spread).astype(np.float32), name)
+
+    nodes = [
+        helper.make_node("Conv", ["image", "w0"], ["a"], "stem"),
+        helper.make_node("ConvTranspose", ["a", "w1", "b1"], ["b"], "up", strides=[2, 2], group=group),
+        helper.make_node("Conv", ["b", "w2"], ["y"], "last"),
+    ]
+    weights = [
+        weight("w0", 4, 3, 1, 1),
+        weight("w1", 4, 4 // group, 2, 2),
+        numpy_helper.from_array(np.ones(4, np.float32), "b1"),
+        weight("w2", 4, 4, 1, 1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "up",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, 4, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4, 8, 8])],
+        weights,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+def calibrated_on_ort(model: onnx.ModelProto, path: Path, feeds: dict[str, np.ndarray]) -> Case:
+    """Write a model; return it with the table of what its data inputs hold, found with ONNX Runtime."""
+    artifact = write(model, path)
+    wanted = quantizable_activations(model)
+    probe = activation_probe(model, [name for name in wanted if name not in feeds], out=path.with_suffix(".probe.onnx"))
+    with OnnxRuntime(threads=1).open(probe.graph) as runner:
+        seen = {name: np.array(values) for name, values in runner.run(feeds).items()}
+    return artifact, table_for(artifact, {**seen, **{name: feeds[name] for name in wanted if name in feeds}})
+
+
+@pytest.mark.parametrize("group", [1, 2, 4])
+def test_a_transposed_convolution_has_a_scale_for_each_of_its_second_axis(tmp_path: Path, group: int) -> None:
+    case = calibrated_on_ort(upsampling_model(group), tmp_path / "m.onnx", {"image": images()})
+    made = plan(case)
+    assert [(node.node, node.quantize, node.weight_axis) for node in made.nodes] == [
+        ("stem", True, 0),
+        ("up", True, 1),
+        ("last", True, 0),
+    ]
+    quantized = apply_plan(case[0], made, out=tmp_path / "q.onnx")
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in load_onnx(quantized.path).graph.initializer}
+    assert stored["w1/scale"].shape == (4 // group,)
+    assert compare(run(case[0]), run(quantized)).sqnr_db > 20
+
+
+def test_layers_in_bodies_of_control_flow_stay_as_they_are(tmp_path: Path) -> None:
+    """Their weight is one that layers outside read in INT8, and so is their input."""
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    ask = np.array(True)
+    case = calibrated_on_ort(branching_model(), tmp_path / "m.onnx", {"x": x, "ask": ask})
+    made = plan(case)
+    assert {node.node for node in made.nodes if node.quantize} == {"before", "after"}
+    assert "body of 'choose'" in next(node.reason for node in made.nodes if node.node == "nested")
+
+    quantized = apply_plan(case[0], made, out=tmp_path / "q.onnx")
+    bodies = [attribute.g for node in load_onnx(quantized.path).graph.node for attribute in node.attribute]
+    assert sum(node.op_type == "MatMul" and "w" in node.input for body in bodies for node in body.node) == 2
+    for answer in (True, False):
+        feeds = {"x": x, "ask": np.array(answer)}
+        with OnnxRuntime(threads=1).open(case[0]) as before, OnnxRuntime(threads=1).open(quantized) as after:
+            assert compare(np.array(before.run(feeds)["y"]), np.array(after.run(feeds)["y"])).sqnr_db > 20
 
 
 @pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None, reason="needs TensorRT-RTX: pip install tensorrt-rtx-cu13"
 )
-@pytest.mark.parametrize("element", [TensorProto.FLOAT, TensorProto.FLOAT16])
-def test_tensorrt_rtx_builds_an_engine_of_it(tmp_path: Path, element: int) -> None:
+@pytest.mark.parametrize("element", [TensorProto.FLOAT, TensorProto.FLOAT16, "groups of two", "groups of four"])
+def test_tensorrt_rtx_builds_an_engine_of_it(tmp_path: Path, element: int | str) -> None:
     import tensorrt_rtx as trt
 
-    case = calibrated(attention_model(element=element), tmp_path / "m.onnx")
+    if isinstance(element, str):
+        model = upsampling_model(2 if element == "groups of two" else 4)
+        case = calibrated_on_ort(model, tmp_path / "m.onnx", {"image": images()})
+    else:
+        case = calibrated(attention_model(element=element), tmp_path / "m.onnx")
     quantized = apply_plan(case[0], plan(case), out=tmp_path / "q.onnx")
     builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
     network = builder.create_network(0)

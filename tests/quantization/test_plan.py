@@ -63,22 +63,19 @@ def test_scales_follow_from_what_was_seen(case: tuple[OnnxArtifact, CalibrationT
         assert "dB" in decision.reason
 
 
-def test_the_scheme_decides_about_names_and_the_first_and_last_layer(
-    case: tuple[OnnxArtifact, CalibrationTable],
-) -> None:
-    made = plan(case, QuantScheme(exclude=("n1[37]",), first_layer=False, last_layer=False))
+def test_the_scheme_decides_about_names(case: tuple[OnnxArtifact, CalibrationTable]) -> None:
+    made = plan(case, QuantScheme(exclude=("n0", "n1[37]")))
 
     floats = {decision.node: decision.reason for decision in made.nodes if not decision.quantize}
-    assert set(floats) == {"n0", "n4", "n13", "n17", "n18"}
-    assert "first layer" in floats["n0"]
-    assert "last layer" in floats["n18"]
+    assert set(floats) == {"n0", "n4", "n13", "n17"}
     assert "excluded by 'n1[37]'" in floats["n13"]
     assert tensors(made)["image"].reason == "nothing reads it in INT8"
 
 
 def test_seven_bits_are_written_down(case: tuple[OnnxArtifact, CalibrationTable]) -> None:
     made = plan(case, replace(ABSMAX, weight_bits=7))
-    assert {decision.weight_bits for decision in made.nodes} == {7}
+    assert {decision.weight_bits for decision in made.nodes} == {7, None}
+    assert nodes(made)["n4"].weight_bits is None
     assert "INT7 weights" in nodes(made)["n0"].reason
 
 
@@ -146,8 +143,6 @@ SCHEMES = st.builds(
     percentile=st.sampled_from([99.0, 99.99, 100.0]),
     weight_bits=st.sampled_from([7, 8]),
     exclude=st.lists(st.sampled_from(["n0", "n3", "n13", "n18", "n.*"]), max_size=2).map(tuple),
-    first_layer=st.booleans(),
-    last_layer=st.booleans(),
 )
 
 

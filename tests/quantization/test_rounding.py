@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from linglos_deploy.quantization.rounding import quantize_weight, scales_for
+from linglos_deploy.choices import Precision
+from linglos_deploy.quantization.rounding import quantize_weight, scale_type, scales_for
 
 LIMITS = st.sampled_from([63, 127])
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)
@@ -22,13 +24,35 @@ def test_scales_are_positive_finite_and_reach_the_bound(bounds: np.ndarray, limi
     assert (scales.astype(np.float64) * limit >= bounds * (1 - 1e-6)).all()
 
 
-@given(st.floats(2**-14 * 127, 65000 * 127, allow_nan=False), LIMITS)
-def test_scales_are_float16_numbers_less_than_a_thousandth_too_large(bound: float, limit: int) -> None:
-    scale = float(scales_for(bound, limit=limit)) if bound / limit <= 65504 else None
+@pytest.mark.parametrize(
+    ("dtype", "coarseness"), [(np.float32, 2**-23), (np.float16, 2**-10), (ml_dtypes.bfloat16, 2**-7)]
+)
+@given(bound=st.floats(2**-14 * 127, 65000 * 63, allow_nan=False), limit=LIMITS)
+def test_scales_are_numbers_of_the_type_and_too_large_by_its_coarseness_at_most(
+    dtype: type, coarseness: float, bound: float, limit: int
+) -> None:
+    scale = float(scales_for(bound, limit=limit, dtype=dtype))
 
-    if scale is not None:
-        assert float(np.float16(scale)) == scale
-        assert bound / limit <= scale <= bound / limit * 1.001
+    assert float(np.asarray(scale).astype(dtype)) == scale
+    assert bound / limit <= scale <= bound / limit * (1 + coarseness)
+
+
+def test_tiny_weights_use_all_their_steps_in_float32_and_float16s_finest_step_in_float16() -> None:
+    weight = np.linspace(-1e-6, 1e-6, 9, dtype=np.float32).reshape(3, 3)
+
+    integers, scales = quantize_weight(weight, axis=0, limit=127)
+    assert np.abs(integers).max(axis=1).tolist() == [127, 127, 127]
+    assert np.abs(integers * scales[:, None] - weight).max() < 1e-8
+
+    _, short = quantize_weight(weight, axis=0, limit=127, dtype=np.float16)
+    assert short.tolist() == [2**-24] * 3
+
+
+def test_the_type_of_a_16_bit_graph_goes_before_what_float32_parts_become() -> None:
+    assert scale_type(np.dtype(np.float32), Precision.FP32) == np.float32
+    assert scale_type(np.dtype(np.float32), Precision.FP16) == np.float16
+    assert scale_type(np.dtype(np.float16), Precision.FP32) == np.float16
+    assert scale_type(np.dtype(ml_dtypes.bfloat16), Precision.FP16) == ml_dtypes.bfloat16
 
 
 @given(

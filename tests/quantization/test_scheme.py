@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from linglos_deploy.choices import Method
+from linglos_deploy.choices import Method, Precision
 from linglos_deploy.codec import from_json, to_json
 from linglos_deploy.errors import UsageError
 from linglos_deploy.quantization.scheme import QuantScheme
@@ -20,7 +20,6 @@ def test_a_scheme_survives_json() -> None:
         ({"percentile": 0.0}, "percentile"),
         ({"percentile": 101.0}, "percentile"),
         ({"exclude": ("(",)}, "regular expression"),
-        ({"include": ("*",)}, "regular expression"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(options: dict[str, object], message: str) -> None:
@@ -28,14 +27,14 @@ def test_what_cannot_be_meant_is_refused(options: dict[str, object], message: st
         QuantScheme(**options)  # type: ignore[arg-type]
 
 
-def test_patterns_match_whole_names_and_excluding_wins() -> None:
-    scheme = QuantScheme(include=(r"stages\..*",), exclude=(r"stages\.3\..*",))
+def test_patterns_match_whole_names() -> None:
+    scheme = QuantScheme(exclude=(r"stages\.3\..*",))
 
     assert scheme.pattern_against("stages.0.mlp/Conv") is None
     assert "excluded by" in (scheme.pattern_against("stages.3.mlp/Conv") or "")
-    assert "no pattern to include" in (scheme.pattern_against("my.stages.0/Conv") or "")
+    assert scheme.pattern_against("my.stages.3.mlp/Conv") is None
 
 
-@pytest.mark.parametrize(("bits", "limit"), [(8, 127), (7, 63)])
-def test_the_largest_weight_is_symmetric(bits: int, limit: int) -> None:
-    assert QuantScheme(weight_bits=bits).weight_limit == limit
+def test_the_type_of_the_floating_parts_is_that_of_the_precision() -> None:
+    assert QuantScheme(floating=Precision.INT8_FP16).floating is Precision.FP16
+    assert QuantScheme(floating=Precision.INT8).floating is Precision.FP32

@@ -1,4 +1,4 @@
-"""Constants of a graph that is being edited: reading them, adding them."""
+"""What an edit adds to a graph: constants, under names that nothing else bears."""
 
 from __future__ import annotations
 
@@ -6,13 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-Array = npt.NDArray[np.generic]
-
-
-def constant_array(value: ir.Value | None) -> Array | None:
-    """Return the values of an initializer or Constant node, or ``None`` if ``value`` is computed or left out."""
-    tensor = None if value is None else ir.convenience.get_const_tensor(value)
-    return None if tensor is None else tensor.numpy()
+from linglos_deploy.graph.links import subgraphs
 
 
 def add_constant(graph: ir.Graph, name: str, values: npt.ArrayLike) -> ir.Value:
@@ -34,9 +28,8 @@ def free_names(graph: ir.Graph) -> FreeNames:
     taken = {value.name for value in (*graph.inputs, *graph.initializers.values())}
     for node in ir.traversal.RecursiveGraphIterator(graph):
         taken.update((node.name, *(value.name for value in (*node.outputs, *node.inputs) if value is not None)))
-        for attribute in node.attributes.values():
-            for inner in _graphs(attribute):
-                taken.update(value.name for value in (*inner.inputs, *inner.initializers.values()))
+        for body in subgraphs(node):
+            taken.update(value.name for value in (*body.inputs, *body.initializers.values()))
     return FreeNames({name for name in taken if name})
 
 
@@ -54,9 +47,3 @@ class FreeNames:
             name = f"{wanted}_{number}"
         self._taken.add(name)
         return name
-
-
-def _graphs(attribute: ir.Attr) -> tuple[ir.Graph, ...]:
-    if attribute.type == ir.AttributeType.GRAPH:
-        return (attribute.as_graph(),)
-    return tuple(attribute.as_graphs()) if attribute.type == ir.AttributeType.GRAPHS else ()

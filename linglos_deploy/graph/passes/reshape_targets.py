@@ -11,7 +11,8 @@ import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from linglos_deploy.graph.passes.constants import add_constant, constant_array
+from linglos_deploy.graph.links import is_constant
+from linglos_deploy.graph.passes.constants import add_constant
 
 
 class FixReshapeTargets(InPlacePass):
@@ -34,7 +35,7 @@ class FixReshapeTargets(InPlacePass):
 def _fix(node: ir.Node, graph: ir.Graph) -> bool:
     data, wanted = node.inputs
     made = node.outputs[0]
-    if data is None or wanted is None or made.shape is None or constant_array(wanted) is not None:
+    if data is None or wanted is None or made.shape is None or is_constant(wanted):
         return False
     target = _target(data.shape, made.shape)
     if target is None:

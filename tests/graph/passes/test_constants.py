@@ -5,7 +5,8 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from linglos_deploy.graph.passes.constants import add_constant, constant_array, free_names
+from linglos_deploy.graph.links import constant_array
+from linglos_deploy.graph.passes.constants import add_constant, free_names
 
 
 def branching_graph() -> ir.Graph:

@@ -6,6 +6,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx_ir.passes import InPlacePass, PassResult
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from linglos_deploy.errors import ArtifactError, ExportError
 from linglos_deploy.graph.passes.running import run_passes
@@ -56,3 +57,27 @@ def test_a_graph_that_onnx_ir_cannot_read_is_refused() -> None:
     graph = helper.make_graph([node], "net", [], [helper.make_tensor_value_info("c", TensorProto.FLOAT, [3])])
     with pytest.raises(ArtifactError, match="'net' has a part that cannot be edited"):
         run_passes(helper.make_model(graph))
+
+
+def test_what_the_inside_of_an_if_reads_is_not_dead() -> None:
+    value = helper.make_tensor_value_info
+    branch = helper.make_graph(
+        [helper.make_node("Relu", ["inner"], ["c"], name="relu")], "b", [], [value("c", TensorProto.FLOAT, None)]
+    )
+    copy = helper.make_node("Identity", ["other"], ["d"])
+    outer = helper.make_graph([copy], "o", [], [value("d", TensorProto.FLOAT, None)])
+    nodes = [
+        helper.make_node("Abs", ["x"], ["inner"], name="abs"),
+        helper.make_node("Neg", ["x"], ["other"], name="neg"),
+        helper.make_node("Sqrt", ["x"], ["nobody"], name="sqrt"),
+        helper.make_node("If", ["yes"], ["y"], name="if", then_branch=branch, else_branch=outer),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [value("x", TensorProto.FLOAT, [2]), value("yes", TensorProto.BOOL, [])],
+        [value("y", TensorProto.FLOAT, [2])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    result = run_passes(model, RemoveUnusedNodesPass())
+    assert [node.name for node in result.graph.node] == ["abs", "neg", "if"]
