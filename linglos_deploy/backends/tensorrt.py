@@ -21,6 +21,7 @@ def _factory(flavour: Flavour) -> Callable[..., TensorRt]:
         cuda_graphs: bool = True,
         allow_host_code: bool = False,
         weights: Path | str | None = None,
+        quick_start: bool = False,
     ) -> TensorRt:
         """Return the backend.
 
@@ -32,11 +33,13 @@ def _factory(flavour: Flavour) -> Callable[..., TensorRt]:
             allow_host_code: Whether version-compatible engines, which hold host code, may be loaded.
             weights: ONNX file that a weight-stripped engine takes its weights from; ``None`` looks for the graph that
                 it was compiled from, by its digest, where it lay then and beside the engine.
+            quick_start: Whether TensorRT-RTX may answer before the kernels for the shapes at hand are compiled.
         """
         run = RunOptions(
             cuda_graphs=cuda_graphs,
             allow_host_code=allow_host_code,
             weights=None if weights is None else Path(weights),
+            quick_start=quick_start,
         )
         return TensorRt(flavour, Options(cache=cache, cache_dir=cache_dir, verbose=verbose, run=run))
 

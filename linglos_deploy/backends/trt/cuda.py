@@ -1,14 +1,16 @@
 """The few CUDA calls that running an engine needs, through NVIDIA's ``cuda-python`` bindings.
 
-Every call is checked; memory, streams and graphs belong to an :class:`contextlib.ExitStack` of their user.
+Every call is checked; memory, streams and graphs belong to an :class:`Owner`, which gives them back whatever fails.
 """
 
 from __future__ import annotations
 
 import ctypes
 import importlib
-from contextlib import ExitStack
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,55 @@ def load_cuda() -> Any:
         found="no module 'cuda.bindings'",
         next_step=HOW_TO_GET,
     )
+
+
+@dataclass(slots=True)
+class Owner:
+    """Gives back what it owns, the latest first, and goes on when something cannot be given back.
+
+    Attributes:
+        open: Whether it still owns things.
+        callbacks: What gives each of them back.
+    """
+
+    open: bool = True
+    callbacks: list[Callable[[], object]] = field(default_factory=list)
+
+    def callback(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Call ``function`` at the end."""
+        self.callbacks.append(lambda: function(*arguments))
+
+    def close(self) -> list[Exception]:
+        """Give everything back; return what failed."""
+        self.open = False
+        failed: list[Exception] = []
+        while self.callbacks:
+            try:
+                self.callbacks.pop()()
+            except Exception as error:
+                failed.append(error)
+        return failed
+
+
+@contextmanager
+def owned() -> Iterator[Owner]:
+    """Yield an owner and close it; an error while closing never hides the one that ended the block.
+
+    Raises:
+        RunError: Something could not be given back, and the block itself went well.
+    """
+    owner = Owner()
+    try:
+        yield owner
+    except BaseException as first:
+        for error in owner.close():
+            first.add_note(f"and while giving back what was held: {error}")
+        raise
+    failed = owner.close()
+    if failed:
+        for error in failed[1:]:
+            failed[0].add_note(f"and then: {error}")
+        raise failed[0]
 
 
 class Cuda:
@@ -71,9 +122,13 @@ class Cuda:
                 found=self._describe(status) if int(status) else f"{count} GPUs",
                 next_step="choose another one with --device, or see 'linglos-deploy doctor'",
             )
+        self.make_current()
+
+    def make_current(self) -> None:
+        """Make the device current on this thread, known to exist; every thread starts with the first device."""
         self.call("cudaSetDevice", self.device)
 
-    def stream(self, owner: ExitStack) -> int:
+    def stream(self, owner: Owner) -> int:
         """Return a new stream that does not wait for the default one."""
         stream = self.call("cudaStreamCreateWithFlags", self._bindings.cudaStreamNonBlocking)
         owner.callback(self.call, "cudaStreamDestroy", stream)
@@ -100,7 +155,11 @@ class Cuda:
         )
 
     def end_capture(self, stream: int) -> Any:
-        """Return the recorded graph, ready to launch."""
+        """End a recording and return it as a graph, ready to launch. The stream records no longer, even if this fails.
+
+        Raises:
+            RunError: Something that was enqueued cannot be recorded, or the graph cannot be made.
+        """
         graph = self.call("cudaStreamEndCapture", stream)
         try:
             return self.call("cudaGraphInstantiate", graph, 0)
@@ -134,18 +193,27 @@ class Buffer:
     host: int = 0
 
     def reserve(self, size: int) -> bool:
-        """Make room for ``size`` bytes; says whether the addresses changed."""
+        """Make room for ``size`` bytes; says whether the addresses changed. What was there stays if there is no room.
+
+        Raises:
+            RunError: There is not enough memory.
+        """
         if size <= self.size:
             return False
-        self.free()
-        self.device = int(self.cuda.call("cudaMalloc", size))
-        self.host = int(self.cuda.call("cudaHostAlloc", size, 0))
-        self.size = size
+        device = int(self.cuda.call("cudaMalloc", size))
+        try:
+            host = int(self.cuda.call("cudaHostAlloc", size, 0))
+        except RunError:
+            self.cuda.call("cudaFree", device)
+            raise
+        old = Buffer(self.cuda, self.size, self.device, self.host)
+        self.device, self.host, self.size = device, host, size
+        old.free()
         return True
 
     def view(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:
-        """Return the host's side as an array; it is overwritten by the next run."""
-        count = int(np.prod(shape)) * dtype.itemsize
+        """Return the host's side as an array; it is overwritten by the next run, and gone with the buffer."""
+        count = math.prod(shape) * dtype.itemsize
         raw = memoryview((ctypes.c_uint8 * count).from_address(self.host))
         array: np.ndarray = np.frombuffer(raw, dtype=dtype).reshape(shape)
         return array
@@ -154,7 +222,9 @@ class Buffer:
         """Give the memory back."""
         device, host = self.device, self.host
         self.size = self.device = self.host = 0
-        if device:
-            self.cuda.call("cudaFree", device)
-        if host:
-            self.cuda.call("cudaFreeHost", host)
+        try:
+            if device:
+                self.cuda.call("cudaFree", device)
+        finally:
+            if host:
+                self.cuda.call("cudaFreeHost", host)

@@ -12,16 +12,26 @@ from linglos_deploy.engines.cache import locked, read_blob, write_blob
 
 
 @contextmanager
-def runtime_config(module: Any, engine: Any, *, cache: Path | None, cuda_graphs: bool) -> Iterator[Any]:
+def runtime_config(
+    module: Any, engine: Any, *, cache: Path | None, cuda_graphs: bool, quick_start: bool = False
+) -> Iterator[Any]:
     """Yield a runtime configuration; afterwards write the kernels that were compiled under it.
+
+    Kernels for the shapes at hand are compiled before the first run returns, so that what is checked and measured is
+    what will run from then on, and what is written at the end is complete. With ``quick_start`` they are compiled in
+    the background while general ones answer; then the file has what was ready by the end.
 
     Args:
         module: TensorRT-RTX.
         engine: The engine that contexts will be made of.
         cache: File with compiled kernels; ``None`` to keep none.
         cuda_graphs: Whether whole networks are recorded as CUDA graphs.
+        quick_start: Whether the first run may return before the kernels for its shapes are compiled.
     """
     config = engine.create_runtime_config()
+    specialization = member(module, "DynamicShapesKernelSpecializationStrategy", "LAZY" if quick_start else "EAGER")
+    if specialization is not None:
+        config.dynamic_shapes_kernel_specialization_strategy = specialization
     strategy = member(module, "CudaGraphStrategy", "WHOLE_GRAPH_CAPTURE" if cuda_graphs else "DISABLED")
     if strategy is not None:
         config.cuda_graph_strategy = strategy

@@ -26,9 +26,7 @@ from linglos_deploy.engines.spec import BuildSpec
 from linglos_deploy.errors import (
     ArtifactError,
     BuildError,
-    DataError,
     MissingDependencyError,
-    RunError,
     UsageError,
 )
 from linglos_deploy.progress import Silent
@@ -52,14 +50,16 @@ MACHINE = Machine(
 MakeBackend = Callable[..., TensorRt]
 
 
-@pytest.fixture(params=RELEASES)
-def module(request: pytest.FixtureRequest) -> Any:
-    return make_standin(request.param)
-
-
 @pytest.fixture
 def cuda() -> FakeCuda:
     return FakeCuda()
+
+
+@pytest.fixture(params=RELEASES)
+def module(request: pytest.FixtureRequest, cuda: FakeCuda) -> Any:
+    standin = make_standin(request.param)
+    standin.cuda = cuda
+    return standin
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_a_build_with_every_option_uses_only_names_of_the_release(
 ):
     backend().compile(linear, replace(spec, **EVERYTHING), out=tmp_path / "m.engine")
     record = read_record(tmp_path / "m.engine")
-    assert (tmp_path / "m.engine").read_bytes() == b"ftrtplan"
+    assert (tmp_path / "m.engine").read_bytes().startswith(b"ftrtplan")
     assert record.flags == ("REFIT", "TF32", "VERSION_COMPATIBLE", "WEIGHT_STREAMING")
     assert record.target.minimum_compute_capability == "8.0"
     assert record.host_code
@@ -203,73 +203,14 @@ def test_a_runner_computes_reuses_its_buffers_and_frees_everything(
         for count in (4, 1, 4, 2):
             outputs = runner.run({"image": rows(count)})
             np.testing.assert_allclose(outputs["logits"], rows(count) @ WEIGHT, rtol=1e-6)
-        assert cuda.calls.count("cudaMalloc") == 4  # device and host, image and logits, once
-    assert cuda.memory == {}
-    assert cuda.streams == set()
-
-
-def test_repeated_shapes_run_as_one_graph_which_is_freed(
-    backend: MakeBackend, cuda: FakeCuda, linear: OnnxArtifact, spec: BuildSpec, tmp_path: Path
-):
-    engine = backend().compile(linear, spec, out=tmp_path / "m.engine")
-    with backend().open(engine) as runner:
-        for _ in range(3):
-            runner.run({"image": rows(2)})
-        assert cuda.calls.count("cudaGraphInstantiate") == 1
-        assert cuda.calls.count("cudaGraphLaunch") == 2
-        runner.run({"image": rows(4)})  # larger: the buffers move, so the recorded addresses are stale
-        assert len(cuda.graphs) == 1
-    assert cuda.graphs == set()
-
-
-def test_the_profile_tuned_for_the_nearest_shape_is_taken(
-    backend: MakeBackend, module: Any, linear: OnnxArtifact, tmp_path: Path
-):
-    profiles = tuple(make_profile(linear.signature, {"batch": sizes}) for sizes in ((1, 1, 2), (1, 8, 8)))
-    engine = backend().compile(linear, BuildSpec(profiles=profiles), out=tmp_path / "m.engine")
-    with backend().open_session(engine) as session, session.runner() as runner:
-        runner.run({"image": rows(1)})
-        runner.run({"image": rows(7)})
-        assert sorted(runner.contexts) == [0, 1]
-        with pytest.raises(DataError, match="No profile of the engine covers"):
-            runner.run({"image": rows(9)})
-
-
-def test_runners_of_one_session_have_streams_of_their_own(
-    backend: MakeBackend, linear: OnnxArtifact, spec: BuildSpec, tmp_path: Path
-):
-    engine = backend().compile(linear, spec, out=tmp_path / "m.engine")
-    with backend().open_session(engine) as session, session.runner() as one, session.runner() as two:
-        assert one.stream != two.stream
-        one.run({"image": rows(1)})
-        two.run({"image": rows(2)})
-
-
-def test_a_device_that_runs_out_of_memory_is_our_error_and_leaves_nothing(
-    backend: MakeBackend, cuda: FakeCuda, linear: OnnxArtifact, spec: BuildSpec, tmp_path: Path
-):
-    engine = backend().compile(linear, spec, out=tmp_path / "m.engine")
-    cuda.fail = {"cudaHostAlloc"}
-    with pytest.raises(RunError, match="cudaHostAlloc: memory"), backend().open(engine) as runner:
-        runner.run({"image": rows(2)})
-    assert cuda.streams == set()
-
-
-def test_more_shapes_than_graphs_are_kept_drop_the_oldest(
-    backend: MakeBackend, cuda: FakeCuda, linear: OnnxArtifact, tmp_path: Path
-):
-    spec = BuildSpec(profiles=(make_profile(linear.signature, {"batch": (1, 16, 16)}),))
-    engine = backend().compile(linear, spec, out=tmp_path / "m.engine")
-    with backend().open(engine) as runner:
-        for count in range(16, 0, -1):
-            runner.run({"image": rows(count)})
-        assert len(cuda.graphs) == 8
+        assert cuda.calls.count("cudaMalloc") == 2  # image and logits, once
+    assert cuda.held() == {}
 
 
 def test_a_stripped_engine_takes_its_weights_from_the_graph_it_came_from_or_from_the_one_named(
     backend: MakeBackend, module: Any, linear: OnnxArtifact, spec: BuildSpec, tmp_path: Path
 ):
-    engine = backend().compile(linear, replace(spec, strip_weights=True), out=tmp_path / "m.engine")
+    engine = backend().compile(linear, replace(spec, strip_weights=True), out=tmp_path / "far" / "away" / "m.engine")
     with backend().open(engine) as runner:
         runner.run({"image": rows(1)})
     assert "OnnxParserRefitter.refit_from_file" in module.calls
@@ -343,6 +284,7 @@ def rtx_backend(rtx: Any, cuda: FakeCuda) -> MakeBackend:
     """A backend over the names of the installed TensorRT-RTX, without its code."""
     module = make_rtx_standin(rtx)
     module.validity = (module.EngineValidity.VALID, 0)
+    module.cuda = cuda
 
     def make(machine: Machine = MACHINE, **options: Any) -> TensorRt:
         backend = TensorRt(
