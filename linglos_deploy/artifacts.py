@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from linglos_deploy.choices import Weights
 from linglos_deploy.errors import ArtifactError
 from linglos_deploy.files import sha256_file
 from linglos_deploy.images.preprocessing import PreprocessSpec
@@ -38,32 +39,57 @@ class Step:
 Lineage = tuple[Step, ...]
 
 
+BATCH_AXIS = "batch"
+"""Name of the axis along which samples lie; equal in all inputs of a model."""
+
+IMAGE_INPUT = TensorSpec("image", "float32", (BATCH_AXIS, 3, "height", "width"))
+"""What an image model takes."""
+
+
 @dataclass(frozen=True, slots=True)
 class TorchModel:
     """A PyTorch model, ready for export.
 
     Attributes:
-        module: In evaluation mode, on the CPU, float32. Takes ``image``, float32 N x 3 x H x W; returns one tensor
-            or a tuple of tensors, one per name in ``output_names``.
+        module: In evaluation mode, on the CPU, float32; returns tensors in any nesting of tuples, lists, dicts and
+            dataclasses that PyTorch knows, one per name in ``output_names``.
         name: Short name used for files, such as ``"linglo_s"``.
         output_names: ``("logits",)`` or ``("features_4", "features_8", ...)``.
-        preprocess: How images become ``image``.
+        preprocess: How images become ``image``; ``None`` if the model takes something else.
         labels: Class names, empty if unknown.
         size_divisor: Height and width must be multiples of this.
         digest: SHA-256 of the weights.
-        synthetic_weights: True when the weights are seeded random numbers, not trained ones.
+        weights: Whether they are trained, as far as anybody said.
         lineage: How it was loaded.
+        inputs: What the module takes: by keyword where ``forward`` has parameters of these names, else by position.
+        sizes: Nominal size of each named axis but the batch; an image model's come from ``preprocess``.
+        warnings: What its user should know.
     """
 
     module: torch.nn.Module
     name: str
     output_names: tuple[str, ...]
-    preprocess: PreprocessSpec
+    preprocess: PreprocessSpec | None
     labels: tuple[str, ...]
     size_divisor: int
     digest: str
-    synthetic_weights: bool
+    weights: Weights
     lineage: Lineage
+    inputs: tuple[TensorSpec, ...] = (IMAGE_INPUT,)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.preprocess is not None:
+            height, width = self.preprocess.input_size
+            object.__setattr__(self, "sizes", {**self.sizes, "height": height, "width": width})
+
+    def input_shapes(self, *, batch: int) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each input at the nominal sizes."""
+        sizes = {**self.sizes, BATCH_AXIS: batch}
+        return {
+            spec.name: tuple(dim if isinstance(dim, int) else sizes[dim] for dim in spec.dims) for spec in self.inputs
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +101,14 @@ class OnnxArtifact:
         signature: Its inputs and outputs.
         digest: SHA-256 of the file.
         lineage: How it came to be.
+        warnings: What its user should know, such as an axis that became fixed on the way.
     """
 
     path: Path
     signature: ModelSignature
     digest: str
     lineage: Lineage = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
 from linglos_deploy.artifacts import EngineArtifact, Lineage, OnnxArtifact
+from linglos_deploy.choices import Weights
 from linglos_deploy.codec import from_json, to_json
 from linglos_deploy.errors import ArtifactError, LinglosError, UsageError
 from linglos_deploy.files import sha256_bytes, sha256_file
@@ -128,7 +129,7 @@ class Manifest:
         name: Short name of the model.
         passed: Whether every requested check passed when the bundle was made.
         warnings: What the user was warned of: synthetic weights, synthetic calibration, and the like.
-        synthetic_weights: True when the weights are seeded random numbers.
+        weights: Whether the weights are trained, seeded random numbers, or nobody said.
         synthetic_calibration: True when the INT8 ranges come from synthetic images; ``None`` without INT8.
         preprocessing: How images become input.
         labels: Class names in output order; empty if unknown.
@@ -143,7 +144,7 @@ class Manifest:
     name: str
     passed: bool
     warnings: tuple[str, ...]
-    synthetic_weights: bool
+    weights: Weights
     synthetic_calibration: bool | None
     preprocessing: PreprocessSpec
     labels: tuple[str, ...]

@@ -27,6 +27,17 @@ class Precision(StrEnum):
         return {Precision.INT8: Precision.FP32, Precision.INT8_FP16: Precision.FP16}.get(self, self)
 
 
+class Weights(StrEnum):
+    """What is known of a model's weights. The best class of weights that are not trained is a matter of chance."""
+
+    TRAINED = "trained"
+    RANDOM = "random"
+    """Seeded random numbers: good for graphs and latency, useless for accuracy."""
+
+    UNKNOWN = "unknown"
+    """Whoever made the model did not say."""
+
+
 class HardwareCompatibility(StrEnum):
     """On which other GPUs an engine that was built on one GPU may run, where the builder offers a choice."""
 

@@ -21,7 +21,7 @@ from linglos_deploy.backends.pytorch import PyTorch
 from linglos_deploy.bundle import GOLDEN, SCHEMA, EngineEntry, Golden, GraphEntry, InputKind, Manifest, seal_bundle
 from linglos_deploy.calibration.calibrate import calibrate
 from linglos_deploy.calibration.table import CalibrationTable
-from linglos_deploy.choices import Precision
+from linglos_deploy.choices import Precision, Weights
 from linglos_deploy.codec import write_json
 from linglos_deploy.engines.compiling import AUTO, choose_compilers, compile_graph, not_built
 from linglos_deploy.engines.options import EngineOptions
@@ -34,6 +34,7 @@ from linglos_deploy.files import atomic_directory, check_free
 from linglos_deploy.golden_tensors import golden_images, preprocess_golden, real_images, write_golden
 from linglos_deploy.images.checks import check_data, warn_of_findings
 from linglos_deploy.images.dataset import SYNTHETIC_IMAGES, ImageDataset, open_dataset, synthetic_dataset
+from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.models.loading import HeldModel, ModelSource, Task, load_model
 from linglos_deploy.parity.accuracy import count_correct
 from linglos_deploy.profiling.measure import measure
@@ -141,7 +142,7 @@ def export_bundle(request: ExportRequest, *, progress: Progress = SILENT) -> Exp
             parameters=sum(parameter.numel() for parameter in model.module.parameters()),
             precision=request.precision,
             graphs={graph.path.name: graph.path.stat().st_size for graph in graphs},
-            warnings=images.warnings,
+            warnings=tuple(dict.fromkeys((*images.warnings, *(said for graph in graphs for said in graph.warnings)))),
             skipped=images.skipped,
             accuracy=accuracy,
             parity=parity,
@@ -163,7 +164,23 @@ def check_sizes(request: ExportRequest, model: TorchModel) -> None:
     profile = request.engine_options.size_profile
     if profile is not None:
         check_fit(profile, dynamic=request.graph.dynamic, divisor=model.size_divisor)
-        check_covers(profile, model.preprocess.input_size)
+        check_covers(profile, preprocessing_of(model).input_size)
+
+
+def preprocessing_of(model: TorchModel) -> PreprocessSpec:
+    """Return how images become the model's input.
+
+    Raises:
+        UsageError: It takes something else.
+    """
+    if model.preprocess is None:
+        raise UsageError(
+            f"'{model.name}' takes no image, and a bundle says how images are prepared.",
+            found=", ".join(spec.describe() for spec in model.inputs),
+            expected="one input, a batch of images",
+            next_step="export the graph alone: linglos_deploy.exporters.export.export_onnx",
+        )
+    return model.preprocess
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +225,7 @@ class Work:
 
 def open_images(request: ExportRequest, model: TorchModel, progress: Progress) -> Images:
     """Open the images that the request names; make some up where it names none."""
-    spec = model.preprocess
+    spec = preprocessing_of(model)
     synthetic = synthetic_dataset(spec, SYNTHETIC_IMAGES, request.seed)
     calibration = open_dataset(request.data, spec, progress=progress) if request.data else synthetic
     evaluation = open_dataset(request.evaluation, spec, progress=progress) if request.evaluation else None
@@ -230,9 +247,14 @@ def open_images(request: ExportRequest, model: TorchModel, progress: Progress) -
 
 
 def _warnings(request: ExportRequest, model: TorchModel, calibration: ImageDataset) -> list[str]:
-    warnings = []
-    if model.synthetic_weights:
+    warnings = list(model.warnings)
+    if model.weights is Weights.RANDOM:
         warnings.append("The weights are seeded random numbers: good for graphs and latency, useless for accuracy.")
+    if model.weights is Weights.UNKNOWN:
+        warnings.append(
+            "Nobody said whether the weights are trained, so the best class is not judged; "
+            "return a ModelDescription(..., trained=True) if they are."
+        )
     if request.precision.is_int8 and calibration.synthetic:
         warnings.append("The INT8 ranges come from synthetic images; give real ones with --data before you ship.")
     return warnings
@@ -279,7 +301,7 @@ def observe(work: Work, reference: OnnxArtifact) -> CalibrationTable:
 def check_parity(work: Work, graphs: Sequence[OnnxArtifact]) -> tuple[ParityReport, ...]:
     """Check every graph on ONNX Runtime against PyTorch, on real images where there are any."""
     images, progress = work.images.checking, work.progress
-    trained = not work.model.synthetic_weights
+    trained = work.model.weights is Weights.TRAINED
     subjects = [Subject(graph, precision_of(work, graph), trained) for graph in graphs]
     with (
         PyTorch().open(work.model) as runner,
@@ -348,7 +370,7 @@ def measure_latency(work: Work, graphs: Sequence[OnnxArtifact]) -> ProfileReport
     plan = MeasurementPlan(
         batch_sizes=(work.request.graph.batch or 1,),
         threads=(work.request.threads,),
-        image_size=work.model.preprocess.input_size,
+        image_size=preprocessing_of(work.model).input_size,
         rounds=4,
         min_seconds=1.0,
     )
@@ -358,9 +380,8 @@ def measure_latency(work: Work, graphs: Sequence[OnnxArtifact]) -> ProfileReport
 def make_golden(work: Work, graphs: Sequence[OnnxArtifact]) -> Golden:
     """Write pixels, preprocessed input and outputs of a few images, and say how closely a loader must follow."""
     real = real_images(work.images.checking, GOLDEN_REAL_IMAGES)
-    tensors = preprocess_golden(
-        golden_images(work.model.preprocess, real, seed=work.request.seed), work.model.preprocess
-    )
+    spec = preprocessing_of(work.model)
+    tensors = preprocess_golden(golden_images(spec, real, seed=work.request.seed), spec)
     with PyTorch().open(work.model) as runner:
         answers = {"torch": dict(runner.run({"image": tensors["image"]}))}
     for graph in graphs:
@@ -402,9 +423,9 @@ def make_manifest(
         name=report.name,
         passed=report.passed,
         warnings=report.warnings,
-        synthetic_weights=work.model.synthetic_weights,
+        weights=work.model.weights,
         synthetic_calibration=work.images.calibration.synthetic if work.request.precision.is_int8 else None,
-        preprocessing=work.model.preprocess,
+        preprocessing=preprocessing_of(work.model),
         labels=work.model.labels,
         graphs=tuple(
             GraphEntry(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from linglos_deploy.bundle import MANIFEST, MANIFEST_DIGEST, GraphEntry, InputKind, Manifest, open_bundle, seal_bundle
+from linglos_deploy.choices import Weights
 from linglos_deploy.errors import ArtifactError, UsageError
 from linglos_deploy.files import sha256_bytes
 from linglos_deploy.golden_tensors import golden_images, preprocess_golden, read_golden, write_golden
@@ -25,7 +26,7 @@ def manifest() -> Manifest:
         name="tiny",
         passed=True,
         warnings=(),
-        synthetic_weights=False,
+        weights=Weights.TRAINED,
         synthetic_calibration=None,
         preprocessing=PreprocessSpec(input_size=(8, 8)),
         labels=("a", "b"),

@@ -14,6 +14,7 @@ import onnx
 import pytest
 
 from linglos_deploy.bundle import open_bundle, seal_bundle
+from linglos_deploy.choices import Weights
 from tests.commandline import run
 
 DIGITS = Path(__file__).parents[1] / "examples" / "digits"
@@ -60,7 +61,7 @@ def test_every_verdict_passes(report: Any) -> None:
 def test_the_bundle_opens_and_says_that_it_passed(folder: Path, report: Any) -> None:
     manifest = open_bundle(folder / report["name"]).manifest
     assert manifest.passed
-    assert manifest.synthetic_weights is False
+    assert manifest.weights is Weights.TRAINED
     assert manifest.synthetic_calibration is False
     assert manifest.labels == tuple("0123456789")
     assert {"calibration.table", "plan.json", "model.onnx", "model.int8.onnx"} <= manifest.files.keys()

@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
 from linglos_deploy.artifacts import TorchModel
+from linglos_deploy.choices import Weights
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.export import export_onnx
 from linglos_deploy.exporters.tracing import quiet_exporter
@@ -48,7 +49,7 @@ def as_model(module: nn.Module, *, size: tuple[int, int], name: str = "benchmark
         labels=(),
         size_divisor=32,
         digest="0" * 64,
-        synthetic_weights=True,
+        weights=Weights.RANDOM,
         lineage=(),
     )
 

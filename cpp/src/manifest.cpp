@@ -185,7 +185,10 @@ Manifest parse_manifest(const std::uint8_t* data, std::size_t size, const std::s
   manifest.name = root.at("name").text();
   manifest.passed = root.at("passed").boolean();
   manifest.warnings = strings(root.at("warnings"), 1000);
-  manifest.synthetic_weights = root.at("synthetic_weights").boolean();
+  const std::string& weights = root.at("weights").text();
+  manifest.weights = weights == "trained"  ? Weights::trained
+                     : weights == "random" ? Weights::random
+                                           : Weights::unknown;
   if (const Node node = root.at("synthetic_calibration"); !node.is_null())
     manifest.synthetic_calibration = node.boolean();
   manifest.preprocessing = preprocessing(root.at("preprocessing"), shown);

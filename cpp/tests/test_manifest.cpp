@@ -14,7 +14,7 @@ namespace {
 
 Json valid() {
   return Json::parse(R"({
-    "schema": "linglos.bundle/1", "name": "tiny", "passed": true, "warnings": ["w"], "synthetic_weights": false,
+    "schema": "linglos.bundle/1", "name": "tiny", "passed": true, "warnings": ["w"], "weights": "trained",
     "synthetic_calibration": null,
     "preprocessing": {"input_size": [32, 48], "interpolation": "bilinear", "crop_pct": 0.875,
                       "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
@@ -55,7 +55,7 @@ std::vector<std::uint8_t> tensors(const std::string& header, std::size_t payload
 
 TEST(every_field_of_the_manifest_is_read) {
   const Manifest manifest = parse(valid());
-  CHECK(manifest.name == "tiny" && manifest.passed && !manifest.synthetic_weights && !manifest.synthetic_calibration);
+  CHECK(manifest.name == "tiny" && manifest.passed && manifest.weights == Weights::trained && !manifest.synthetic_calibration);
   CHECK(manifest.preprocessing.height == 32 && manifest.preprocessing.width == 48);
   CHECK(manifest.preprocessing.interpolation == Interpolation::bilinear);
   CHECK(manifest.preprocessing.crop_pct == 0.875 && manifest.preprocessing.std_dev[2] == 0.25);

@@ -16,6 +16,7 @@ import torch
 from examples.other_attention.model import tokens
 from linglos_deploy.artifacts import OnnxArtifact, TorchModel
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
+from linglos_deploy.choices import Weights
 from linglos_deploy.exporters.config import Decomposition, ExportConfig
 from linglos_deploy.exporters.decompositions.records import read_attention
 from linglos_deploy.exporters.export import export_onnx
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> float:
         labels=(),
         size_divisor=4,
         digest="0" * 64,
-        synthetic_weights=True,
+        weights=Weights.RANDOM,
         lineage=(),
     )
     graphs = [

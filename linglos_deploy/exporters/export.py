@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,20 @@ from linglos_deploy.artifacts import OnnxArtifact, Step, TorchModel, onnx_signat
 from linglos_deploy.backends.registry import runtime
 from linglos_deploy.choices import Precision
 from linglos_deploy.codec import to_builtins
-from linglos_deploy.errors import ExportError
+from linglos_deploy.errors import ExportError, UsageError
 from linglos_deploy.exporters.config import Decomposition, ExportConfig
 from linglos_deploy.exporters.decompositions.measured import RuntimeTimer
 from linglos_deploy.exporters.decompositions.records import METADATA_KEY, AttentionRecord
 from linglos_deploy.exporters.decompositions.rewrite import Request, rewrite_attention
-from linglos_deploy.exporters.folding import fold_batch_norms
+from linglos_deploy.exporters.folding import FoldBatchNorms
 from linglos_deploy.exporters.naming import read_scopes, rename
 from linglos_deploy.exporters.pixels import embed_preprocessing
-from linglos_deploy.exporters.tracing import AXES, Trace, trace
+from linglos_deploy.exporters.simplify import simplify
+from linglos_deploy.exporters.tracing import Trace, trace
 from linglos_deploy.files import atomic_file, sha256_bytes
 from linglos_deploy.graph.passes.reshape_targets import FixReshapeTargets
 from linglos_deploy.graph.passes.running import run_passes
+from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.signature import Dim
 
@@ -56,20 +59,19 @@ def export_onnx(model: TorchModel, config: ExportConfig, *, out: Path, progress:
     """
     with progress.stage("Exporting to ONNX", 4) as advance:
         module = copy.deepcopy(model.module).eval()
-        fold_batch_norms(module)
-        attention = rewrite_attention(module, _nominal_image(model), _request(config))
-        traced = trace(
-            module,
-            config,
-            image_size=model.preprocess.input_size,
-            size_divisor=model.size_divisor,
-            output_names=model.output_names,
-        )
+        attention = rewrite_attention(module, _nominal_inputs(model), _request(config))
+        traced = trace(model, module, config)
+        for warning in traced.warnings:
+            progress.warn(warning)
         advance()
-        graph = _simplify(traced)
+        scopes = read_scopes(traced.model)
+        simplified = simplify(run_passes(traced.model, FixReshapeTargets()), model)
+        for warning in simplified.warnings:
+            progress.warn(warning)
+        graph = _readable(traced, simplified.graph, scopes)
         advance()
         if config.embed_preprocessing:
-            embed_preprocessing(graph, model.preprocess)
+            embed_preprocessing(graph, _preprocessing(model))
         graph = _finish(graph, _metadata(model, config, attention))
         advance()
         data = graph.SerializeToString(deterministic=True)
@@ -83,11 +85,38 @@ def export_onnx(model: TorchModel, config: ExportConfig, *, out: Path, progress:
         config={**to_builtins(config), "attention": to_builtins(attention)},
         tools=tool_versions(*TOOLS),
     )
-    return OnnxArtifact(path=out, signature=onnx_signature(graph), digest=digest, lineage=(*model.lineage, step))
+    return OnnxArtifact(
+        path=out,
+        signature=onnx_signature(graph),
+        digest=digest,
+        lineage=(*model.lineage, step),
+        warnings=(*traced.warnings, *simplified.warnings),
+    )
 
 
-def _nominal_image(model: TorchModel) -> torch.Tensor:
-    return torch.randn(1, 3, *model.preprocess.input_size, generator=torch.Generator().manual_seed(0))
+def _nominal_inputs(model: TorchModel) -> dict[str, torch.Tensor]:
+    """Return one sample: seeded normal numbers for floats, zeros and ones for integers."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = model.input_shapes(batch=1)
+    samples = {}
+    for spec in model.inputs:
+        dtype = getattr(torch, spec.dtype)
+        if dtype.is_floating_point:
+            samples[spec.name] = torch.randn(shapes[spec.name], generator=generator, dtype=dtype)
+        else:
+            samples[spec.name] = torch.randint(0, 2, shapes[spec.name], generator=generator).to(dtype)
+    return samples
+
+
+def _preprocessing(model: TorchModel) -> PreprocessSpec:
+    if model.preprocess is None:
+        raise UsageError(
+            "There is no preprocessing to embed.",
+            found=", ".join(spec.describe() for spec in model.inputs),
+            expected="a model that takes images",
+            next_step="leave --embed-preprocessing out",
+        )
+    return model.preprocess
 
 
 def _request(config: ExportConfig) -> Request:
@@ -102,31 +131,15 @@ def _request(config: ExportConfig) -> Request:
     )
 
 
-def _simplify(traced: Trace) -> onnx.ModelProto:
-    """Return the graph with constants folded, readable names, and nothing that tells where it was made."""
-    import onnxsim
-
-    scopes = read_scopes(traced.model)
-    model = run_passes(traced.model, FixReshapeTargets())
-    try:
-        model, same = onnxsim.simplify(model)
-    except Exception as error:  # onnxsim raises bare RuntimeError and its binding's own kinds
-        raise ExportError("The graph cannot be simplified.", found=str(error).strip().splitlines()[0]) from error
-    if not same:
-        raise ExportError("Simplifying changed what the graph computes.", next_step="report this with the model")
-    model = run_passes(model, RemoveUnusedNodesPass())
-    rename(model, scopes, kept=traced.parameter_names)
-    _name_dims(model.graph.input[0], _input_shape(model.graph.input[0]))
-    for value, shape in zip(model.graph.output, traced.output_shapes, strict=True):
+def _readable(traced: Trace, graph: onnx.ModelProto, scopes: Mapping[str, str]) -> onnx.ModelProto:
+    """Return the graph with readable names, and sizes called after the axes they follow."""
+    graph = run_passes(graph, FoldBatchNorms(), RemoveUnusedNodesPass())
+    rename(graph, scopes, kept=traced.parameter_names)
+    for value, shape in zip(graph.graph.input, traced.input_shapes, strict=True):
         _name_dims(value, shape)
-    return model
-
-
-def _input_shape(value: onnx.ValueInfoProto) -> tuple[Dim, ...]:
-    return tuple(
-        dim.dim_value if dim.HasField("dim_value") else axis
-        for dim, axis in zip(value.type.tensor_type.shape.dim, AXES, strict=True)
-    )
+    for value, shape in zip(graph.graph.output, traced.output_shapes, strict=True):
+        _name_dims(value, shape)
+    return graph
 
 
 def _name_dims(value: onnx.ValueInfoProto, shape: tuple[Dim, ...]) -> None:
@@ -136,11 +149,11 @@ def _name_dims(value: onnx.ValueInfoProto, shape: tuple[Dim, ...]) -> None:
 def _metadata(model: TorchModel, config: ExportConfig, attention: tuple[AttentionRecord, ...]) -> dict[str, str]:
     return {
         "name": model.name,
-        "preprocessing": _json(model.preprocess),
+        **({"preprocessing": _json(model.preprocess)} if model.preprocess is not None else {}),
         "preprocessing_embedded": str(config.embed_preprocessing).lower(),
         "labels": _json(model.labels),
         "weights_digest": model.digest,
-        "synthetic_weights": str(model.synthetic_weights).lower(),
+        "weights": str(model.weights),
         "size_divisor": str(model.size_divisor),
         "decomposition": str(config.decomposition),
         METADATA_KEY: _json(attention),

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from linglos_deploy.artifacts import Step, TorchModel, tool_versions
+from linglos_deploy.artifacts import IMAGE_INPUT, Step, TorchModel, tool_versions
+from linglos_deploy.choices import Weights
 from linglos_deploy.errors import CheckpointError, UsageError
 from linglos_deploy.images.labels import read_labels
 from linglos_deploy.images.preprocessing import PreprocessSpec
@@ -21,6 +22,7 @@ from linglos_deploy.models.mismatch import CLASSIFIER_TENSORS, compare, explain_
 from linglos_deploy.models.outputs import observe_outputs
 from linglos_deploy.models.variants import STRIDES, VARIANTS, LinGloConfig, Task, variant_config
 from linglos_deploy.progress import SILENT, Progress
+from linglos_deploy.signature import TensorSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -138,12 +140,23 @@ def load_model(source: ModelSource, *, progress: Progress = SILENT) -> TorchMode
             checkpoint = _own_tensors(checkpoint, source.task) if checkpoint else None
             described = _describe_linglo(source, checkpoint)
         preprocess = _preprocess(described, source, checkpoint)
-        check_image_size(preprocess.input_size, divisor=described.size_divisor)
+        if preprocess is not None:
+            check_image_size(preprocess.input_size, divisor=described.size_divisor)
         _load_weights(described.module, source, checkpoint)
         described.module.cpu().float().eval().requires_grad_(False)
-        if source.own_module is not None:
-            described = observe_outputs(described, preprocess.input_size, task=source.task, spec=source.own_module)
-        return _finish(described, source, checkpoint, preprocess)
+        model = _finish(described, source, checkpoint, preprocess)
+        if source.own_module is None:
+            return model
+        shapes = model.input_shapes(batch=1)
+        observed = observe_outputs(described, model.inputs, shapes, task=source.task, spec=source.own_module)
+        for warning in observed.warnings:
+            progress.warn(warning)
+        return replace(
+            model,
+            output_names=observed.described.output_names,
+            labels=_labels(observed.described, source, checkpoint),
+            warnings=observed.warnings,
+        )
 
 
 def check_image_size(size: tuple[int, int], *, divisor: int) -> None:
@@ -199,7 +212,18 @@ def _linglo_name(config: LinGloConfig, checkpoint: Checkpoint | None) -> str:
     return checkpoint.path.stem if checkpoint else "linglo"
 
 
-def _preprocess(described: ModelDescription, source: ModelSource, checkpoint: Checkpoint | None) -> PreprocessSpec:
+def _preprocess(
+    described: ModelDescription, source: ModelSource, checkpoint: Checkpoint | None
+) -> PreprocessSpec | None:
+    if described.inputs:
+        if source.image_size is not None:
+            raise UsageError(
+                "The model takes no image that could have a size.",
+                found=f"--imgsz with the inputs {', '.join(each.name for each in described.inputs)}",
+                expected="sizes in the ModelInput of the factory",
+                next_step="leave --imgsz out",
+            )
+        return None
     metadata = checkpoint.metadata if checkpoint else CheckpointMetadata()
     spec = described.preprocess or metadata.preprocess(metadata.image_size or PreprocessSpec().input_size)
     return replace(spec, input_size=source.image_size) if source.image_size else spec
@@ -224,7 +248,7 @@ def _load_weights(module: nn.Module, source: ModelSource, checkpoint: Checkpoint
 
 
 def _finish(
-    described: ModelDescription, source: ModelSource, checkpoint: Checkpoint | None, preprocess: PreprocessSpec
+    described: ModelDescription, source: ModelSource, checkpoint: Checkpoint | None, preprocess: PreprocessSpec | None
 ) -> TorchModel:
     from linglos_deploy.models.weights import state_digest
 
@@ -233,12 +257,23 @@ def _finish(
         name=re.sub(r"[^\w.-]+", "_", described.name),
         output_names=described.output_names,
         preprocess=preprocess,
-        labels=_labels(described, source, checkpoint),
+        labels=_labels(described, source, checkpoint) if source.own_module is None else (),
         size_divisor=described.size_divisor,
         digest=state_digest(described.module.state_dict()),
-        synthetic_weights=checkpoint is None and source.own_module is None,
+        weights=_weights(described, source, checkpoint),
         lineage=(_step(described, source, checkpoint),),
+        inputs=tuple(TensorSpec(each.name, each.dtype, each.shape) for each in described.inputs) or (IMAGE_INPUT,),
+        sizes={axis: size for each in described.inputs for axis, size in each.sizes.items()},
     )
+
+
+def _weights(described: ModelDescription, source: ModelSource, checkpoint: Checkpoint | None) -> Weights:
+    """Return what is known of the weights: those of a checkpoint were saved by somebody who trained them."""
+    if checkpoint is not None:
+        return Weights.TRAINED
+    if source.own_module is None:
+        return Weights.RANDOM
+    return {True: Weights.TRAINED, False: Weights.RANDOM, None: Weights.UNKNOWN}[described.trained]
 
 
 def _labels(described: ModelDescription, source: ModelSource, checkpoint: Checkpoint | None) -> tuple[str, ...]:

@@ -1,45 +1,70 @@
-"""What somebody else's module returns: seen by running it once on a black image."""
+"""What somebody else's module returns: seen by running it once on zeros."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from linglos_deploy.artifacts import IMAGE_INPUT
 from linglos_deploy.errors import UsageError
 from linglos_deploy.models.variants import Task
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from linglos_deploy.backends.calling import Returned
     from linglos_deploy.models.factory import ModelDescription
+    from linglos_deploy.signature import TensorSpec
 
 Shapes = tuple[tuple[int, ...], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What a run showed.
+
+    Attributes:
+        described: The description, with names of outputs and number of classes filled in.
+        warnings: What was left out.
+    """
+
+    described: ModelDescription
+    warnings: tuple[str, ...] = ()
+
+
 def observe_outputs(
-    described: ModelDescription, input_size: tuple[int, int], *, task: Task, spec: str
-) -> ModelDescription:
+    described: ModelDescription,
+    inputs: Sequence[TensorSpec],
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    task: Task,
+    spec: str,
+) -> Observed:
     """Fill in names of outputs and number of classes by running the model.
 
     Args:
         described: The model, weights in place.
-        input_size: Height and width in pixels.
+        inputs: What it takes.
+        shapes: The shape of each input.
         task: What it is meant to be.
         spec: What an error message calls it.
 
     Raises:
-        UsageError: The model fails, returns something else than tensors, or not as many as were named.
+        UsageError: The model fails, returns no tensor, or not as many as were named.
     """
-    shapes = output_shapes(described.module, input_size, spec=spec)
-    names = described.output_names or name_outputs(shapes, input_size, task)
-    if len(names) != len(shapes) or len(set(names)) != len(names):
+    found = run_once(described.module, inputs, shapes, spec=spec)
+    sizes = tuple(tuple(tensor.shape) for _, tensor in found.tensors)
+    names = described.output_names or _names(found, shapes, task)
+    if len(names) != len(sizes) or len(set(names)) != len(names):
         raise UsageError(
             f"The description of '{spec}' does not name its outputs.",
             found=", ".join(names),
-            expected=f"{len(shapes)} different names, one per output",
+            expected=f"{len(sizes)} different names, one per output",
             next_step="correct output_names in ModelDescription",
         )
-    classes = shapes[0][-1] if task is Task.CLASSIFY and len(shapes) == 1 and len(shapes[0]) == 2 else None
+    classes = sizes[0][-1] if task is Task.CLASSIFY and len(sizes) == 1 and len(sizes[0]) == 2 else None
     if described.num_classes not in (None, classes):
         raise UsageError(
             f"The description of '{spec}' gives another number of classes than the model.",
@@ -47,46 +72,67 @@ def observe_outputs(
             expected=str(classes),
             next_step="correct num_classes in ModelDescription, or leave it out",
         )
-    return replace(described, output_names=names, num_classes=classes)
+    left_out = f"'{spec}' returns what is no tensor, and no graph can: {', '.join(found.left_out)}; it is left out."
+    return Observed(replace(described, output_names=names, num_classes=classes), (left_out,) if found.left_out else ())
 
 
-def output_shapes(module: nn.Module, input_size: tuple[int, int], *, spec: str) -> Shapes:
-    """Run a module on one black image.
+def run_once(
+    module: nn.Module, inputs: Sequence[TensorSpec], shapes: Mapping[str, tuple[int, ...]], *, spec: str
+) -> Returned:
+    """Run a module on zeros.
 
     Args:
-        module: Takes float32 N x 3 x H x W.
-        input_size: Height and width in pixels.
+        module: What is run.
+        inputs: What it takes.
+        shapes: The shape of each input.
         spec: What an error message calls the module.
 
-    Returns:
-        The shape of each output, the first axis of which is the batch.
-
     Raises:
-        UsageError: The module fails, or returns something else than tensors.
+        UsageError: The module fails, or returns no tensor.
     """
     import torch
 
-    image = torch.zeros(1, 3, *input_size)
+    from linglos_deploy.backends.calling import call, returned
+
+    takes = ", ".join(each.describe() for each in inputs)
+    zeros = {each.name: torch.zeros(shapes[each.name], dtype=getattr(torch, each.dtype)) for each in inputs}
     try:
         with torch.inference_mode():
-            result = module(image)
+            result = call(module, zeros)
     except Exception as error:  # anything can go wrong in somebody else's forward
+        text = str(error).strip()
+        height, width = shapes[inputs[0].name][-2:] if tuple(inputs) == (IMAGE_INPUT,) else (0, 0)
         raise UsageError(
-            f"The model of '{spec}' cannot run on an image of {input_size[0]} x {input_size[1]}.",
-            found=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}",
-            expected="a module that takes float32 N x 3 x H x W",
-            next_step="choose a size that the model takes with --imgsz, or describe it with ModelDescription",
+            f"The model of '{spec}' cannot run on " + (f"an image of {height} x {width}." if height else "its inputs."),
+            found=f"{type(error).__name__}: {text.splitlines()[0] if text else ''}",
+            expected=f"a module that takes {takes}",
+            next_step="choose a size that the model takes with --imgsz, or describe it with ModelDescription"
+            if height
+            else "correct inputs in ModelDescription",
         ) from error
-    outputs = result if isinstance(result, tuple | list) else (result,)
-    if not outputs or not all(isinstance(value, torch.Tensor) for value in outputs):
+    found = returned(result)
+    if not found.tensors:
         raise UsageError(
-            f"The model of '{spec}' returns something else than tensors.",
-            found=f"a {type(result).__name__}"
-            + (f" of {', '.join(type(value).__name__ for value in outputs)}" if outputs is result else ""),
-            expected="a tensor, or a tuple of tensors",
-            next_step="wrap the model in a module that returns only its tensors",
+            f"The model of '{spec}' returns no tensor.",
+            found=f"a {type(result).__name__}" + (f" of {', '.join(found.left_out)}" if found.left_out else ""),
+            expected="a tensor, or tensors in tuples, lists, dicts or dataclasses that PyTorch knows as trees",
+            next_step="wrap the model in a module that returns its tensors",
         )
-    return tuple(tuple(value.shape) for value in outputs)
+    return found
+
+
+def _names(found: Returned, shapes: Mapping[str, tuple[int, ...]], task: Task) -> tuple[str, ...]:
+    """Return names by key where the module gives keys, else by what the outputs are; none is an input's."""
+    if not found.keyed:
+        size = next((shape[-2:] for shape in shapes.values() if len(shape) == 4), (1, 1))
+        return name_outputs(tuple(tuple(tensor.shape) for _, tensor in found.tensors), (size[0], size[1]), task)
+    taken = Counter(list(shapes))
+    names = []
+    for position, (key, _) in enumerate(found.tensors):
+        name = key if key and not key.startswith("_") else f"output{key or f'_{position}'}"
+        taken[name] += 1
+        names.append(name if taken[name] == 1 else f"{name}_{position}")
+    return tuple(names)
 
 
 def name_outputs(shapes: Shapes, input_size: tuple[int, int], task: Task) -> tuple[str, ...]:

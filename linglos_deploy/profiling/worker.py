@@ -95,7 +95,7 @@ def _open(request: OpenRequest, stack: ExitStack) -> tuple[_Session, Reply]:
     runner = stack.enter_context(backend.open(artifact, **where))
     opened = time.perf_counter()
     image_size = request.image_size
-    if image_size is None and isinstance(artifact, TorchModel):
+    if image_size is None and isinstance(artifact, TorchModel) and artifact.preprocess is not None:
         image_size = artifact.preprocess.input_size
     batch = _input(request, runner.signature, artifact, image_size)
     ready = time.perf_counter()
@@ -115,7 +115,10 @@ def _input(
     request: OpenRequest, signature: ModelSignature, artifact: Artifact, image_size: tuple[int, int] | None
 ) -> Batch:
     if request.data is None:
-        sizes = Sizes(batch=request.batch, image_size=image_size, shapes=request.shapes)
+        shapes = request.shapes
+        if isinstance(artifact, TorchModel) and artifact.preprocess is None:
+            shapes = {**artifact.input_shapes(batch=request.batch), **shapes}
+        sizes = Sizes(batch=request.batch, image_size=image_size, shapes=shapes)
         ranges = index_ranges(load_onnx(artifact.path)) if isinstance(artifact, OnnxArtifact) else {}
         return synthetic_feeds(signature, sizes, seed=request.seed, index_ranges=ranges)
     axes = input_axes(signature)

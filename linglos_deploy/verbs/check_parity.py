@@ -16,7 +16,7 @@ from linglos_deploy.backends.batching import AnyBatch
 from linglos_deploy.backends.onnxruntime import Int8Mode, OnnxRuntime
 from linglos_deploy.backends.pytorch import PyTorch
 from linglos_deploy.bundle import Bundle, open_bundle
-from linglos_deploy.choices import Precision
+from linglos_deploy.choices import Precision, Weights
 from linglos_deploy.errors import UsageError
 from linglos_deploy.exporters.rounding import with_explicit_rounding
 from linglos_deploy.golden_tensors import read_golden
@@ -184,7 +184,7 @@ def _check_bundle(request: ParityRequest, bundle: Bundle, progress: Progress) ->
     entries = [entry for entry in bundle.manifest.graphs if request.precision in (None, Precision(entry.precision))]
     if not entries:
         bundle.find_graph(request.precision)  # says which there are
-    trained = not bundle.manifest.synthetic_weights
+    trained = bundle.manifest.weights is Weights.TRAINED
     subjects = [Subject(bundle.graph(entry), Precision(entry.precision), trained) for entry in entries]
     if request.source is None and request.data is None:
         return _check_golden(request, bundle, subjects, progress)
@@ -269,7 +269,7 @@ def _check_graph(request: ParityRequest, progress: Progress) -> tuple[ParityRepo
             expected="--data with a folder, an .npz or an .npy file",
             next_step=f"linglos-deploy parity {request.candidate} … --data images/",
         )
-    trained = read_metadata(request.candidate).get("synthetic_weights") != "true"
+    trained = read_metadata(request.candidate).get("weights") == Weights.TRAINED
     subject = Subject(candidate, request.precision or Precision.FP32, trained)
     if request.source is not None:
         with PyTorch().open(load_model(request.source, progress=progress)) as runner:

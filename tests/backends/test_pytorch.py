@@ -12,6 +12,7 @@ from linglos_deploy.artifacts import TorchModel
 from linglos_deploy.backends import registry
 from linglos_deploy.backends.base import Device, Runtime
 from linglos_deploy.backends.pytorch import PyTorch
+from linglos_deploy.choices import Weights
 from linglos_deploy.errors import ArtifactError, DataError, MissingDependencyError, RunError
 from linglos_deploy.images.preprocessing import PreprocessSpec
 from tests.backends.graphs import affine_graph
@@ -35,7 +36,7 @@ def model(function: Callable[[torch.Tensor], object], *output_names: str) -> Tor
         labels=(),
         size_divisor=4,
         digest="0" * 64,
-        synthetic_weights=True,
+        weights=Weights.RANDOM,
         lineage=(),
     )
 

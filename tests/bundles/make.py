@@ -43,7 +43,7 @@ def write_bundle(
         name=model.name,
         passed=True,
         warnings=(),
-        synthetic_weights=model.synthetic_weights,
+        weights=model.weights,
         synthetic_calibration=None,
         preprocessing=model.preprocess,
         labels=model.labels,

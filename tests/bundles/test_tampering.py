@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from linglos_deploy.bundle import GOLDEN, SCHEMA, Golden, GraphEntry, InputKind, Manifest, open_bundle, seal_bundle
+from linglos_deploy.choices import Weights
 from linglos_deploy.errors import ArtifactError
 from linglos_deploy.golden_tensors import golden_images, preprocess_golden, write_golden
 from linglos_deploy.images.preprocessing import PreprocessSpec
@@ -32,7 +33,7 @@ def bundle(tmp_path: Path) -> Path:
         name="tiny",
         passed=True,
         warnings=(),
-        synthetic_weights=True,
+        weights=Weights.RANDOM,
         synthetic_calibration=None,
         preprocessing=spec,
         labels=("a", "b"),

@@ -18,6 +18,7 @@ from linglos_deploy.artifacts import Artifact, EngineArtifact, OnnxArtifact, Tor
 from linglos_deploy.backends import registry
 from linglos_deploy.backends.base import Device, Probeable, Runner, Runtime
 from linglos_deploy.backends.cpu import Int8Mode
+from linglos_deploy.choices import Weights
 from linglos_deploy.errors import ArtifactError, DataError, LinglosError, MissingDependencyError
 from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.signature import Batch
@@ -61,7 +62,7 @@ def model() -> TorchModel:
         labels=(),
         size_divisor=2,
         digest="0" * 64,
-        synthetic_weights=True,
+        weights=Weights.RANDOM,
         lineage=(),
     )
 

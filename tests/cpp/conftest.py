@@ -13,6 +13,7 @@ import pytest
 
 from linglos_deploy.artifacts import TorchModel
 from linglos_deploy.bundle import GOLDEN, EngineEntry, Manifest, open_bundle, seal_bundle
+from linglos_deploy.choices import Weights
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.golden_tensors import read_golden, write_golden
 from linglos_deploy.images.preprocessing import Interpolation, PreprocessSpec
@@ -119,7 +120,7 @@ def _tiny(task: str = "classify") -> TorchModel:
         labels=("a", "b", "c", "d"),
         size_divisor=32,
         digest="5" * 64,
-        synthetic_weights=True,
+        weights=Weights.RANDOM,
         lineage=(),
     )
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from linglos_deploy.artifacts import OnnxArtifact, TorchModel
+from linglos_deploy.choices import Weights
 from linglos_deploy.exporters.config import Decomposition, ExportConfig
 from linglos_deploy.exporters.export import export_onnx
 from linglos_deploy.images.preprocessing import PreprocessSpec
@@ -45,7 +46,7 @@ def torch_model(
         labels=("cat", "dog"),
         size_divisor=divisor,
         digest="5" * 64,
-        synthetic_weights=True,
+        weights=Weights.RANDOM,
         lineage=(),
     )
 

@@ -12,14 +12,28 @@ import pytest
 import torch
 from torch import nn
 
-from linglos_deploy.artifacts import Step, open_onnx
+from linglos_deploy.artifacts import Step, TorchModel, open_onnx
+from linglos_deploy.backends.calling import returned
+from linglos_deploy.choices import Weights
 from linglos_deploy.errors import ExportError, UsageError
 from linglos_deploy.exporters.config import Decomposition, ExportConfig
 from linglos_deploy.exporters.export import export_onnx
 from linglos_deploy.images.preprocessing import normalize
-from tests.exporters.conftest import FEATURES, linglo, torch_model
+from linglos_deploy.progress import Silent
+from linglos_deploy.signature import TensorSpec
+from tests.exporters.conftest import FEATURES, linglo, torch_model, trained
 
 REFERENCE = ExportConfig(decomposition=Decomposition.REFERENCE)
+
+
+class Spoken(Silent):
+    """Keeps what it is warned of."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
 
 
 def _images(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -186,12 +200,154 @@ def test_a_module_that_branches_on_values_is_an_export_error_with_torchs_reason(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_module_that_fixes_the_batch_says_which_option_helps(tmp_path):
-    with pytest.raises(ExportError, match=r"batch") as caught:
-        export_onnx(torch_model(Unrolls()), ExportConfig(), out=tmp_path / "no.onnx")
-    assert "--batch" in str(caught.value)
-    artifact = export_onnx(torch_model(Unrolls()), ExportConfig(batch=2), out=tmp_path / "yes.onnx")
-    assert artifact.signature.outputs[0].shape == (2, 3, 64, 96)
+def test_a_module_that_fixes_the_batch_becomes_a_graph_for_one_sample_and_says_so(run_onnx, tmp_path):
+    progress = Spoken()
+    artifact = export_onnx(torch_model(Unrolls()), ExportConfig(), out=tmp_path / "one.onnx", progress=progress)
+    assert artifact.signature.outputs[0].shape == (1, 3, 64, 96)
+    assert "fixes the batch" in artifact.warnings[0]
+    assert progress.warnings == list(artifact.warnings)
+    image = _images(1, 3, 64, 96)
+    assert _worst(Unrolls(), image, run_onnx(artifact.path, {"image": image.numpy()})) == 0
+    asked = export_onnx(torch_model(Unrolls()), ExportConfig(batch=2), out=tmp_path / "two.onnx")
+    assert asked.signature.outputs[0].shape == (2, 3, 64, 96)
+    assert asked.warnings == ()
+
+
+class OneSize(nn.Module):
+    """Refuses other images as the patch embeddings of transformers do."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        if image.shape[2] != 64:
+            raise ValueError(f"{image.shape[2]} pixels are not 64")
+        return image.mean(dim=(2, 3))
+
+
+def test_dynamic_sizes_that_a_module_fixes_are_refused_with_the_constraint(tmp_path):
+    with pytest.raises(ExportError, match="one height only") as caught:
+        export_onnx(torch_model(OneSize()), ExportConfig(dynamic=True), out=tmp_path / "no.onnx")
+    assert "height == 64" in str(caught.value)
+    assert "leave --dynamic out" in str(caught.value)
+    fixed = export_onnx(torch_model(OneSize()), ExportConfig(), out=tmp_path / "yes.onnx")
+    assert fixed.signature.inputs[0].shape == ("batch", 3, 64, 96)
+    assert fixed.warnings == ()
+
+
+class OnlyLarge(nn.Module):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image.mean(dim=(2, 3)) if image.shape[2] >= 48 else image.amax(dim=(2, 3))
+
+
+def test_sizes_that_take_another_path_through_the_module_are_named(tmp_path):
+    artifact = export_onnx(torch_model(OnlyLarge(), divisor=1), ExportConfig(dynamic=True), out=tmp_path / "l.onnx")
+    assert "right only where height >= 48" in artifact.warnings[0]
+
+
+class Everything(nn.Module):
+    """Returns what modules return besides one tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("anchors", torch.arange(6.0).reshape(1, 6))
+        self.mean = nn.Linear(3, 4)
+
+    def forward(self, image: torch.Tensor) -> dict[str, object]:
+        scores = self.mean(image.mean(dim=(2, 3)))
+        return {
+            "scores": scores,
+            "size": image.shape[0],
+            "count": 3,
+            "flag": True,
+            "maps": (image, [image]),
+            "mean": scores * 2,
+            "best": scores.argmax(dim=1),
+            "anchors": self.anchors,
+            "mask": scores > 0,
+        }
+
+
+def test_constants_integers_truth_values_and_the_input_itself_can_be_outputs(run_onnx, tmp_path):
+    torch.manual_seed(0)
+    model = torch_model(
+        Everything(),
+        outputs=("scores", "size", "count", "flag", "maps_0", "maps_1_0", "mean", "best", "anchors", "mask"),
+    )
+    artifact = export_onnx(model, ExportConfig(), out=tmp_path / "everything.onnx")
+    image = _images(3, 3, 64, 96)
+    with torch.no_grad():
+        expected = [tensor.numpy() for _, tensor in returned(model.module(image)).tensors]
+    found = run_onnx(artifact.path, {"image": image.numpy()})
+    assert [array.dtype for array in found] == [array.dtype for array in expected]
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_allclose(other, one, atol=1e-5)
+    assert artifact.signature.output_names == model.output_names
+
+
+class TwoInputs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(11, 8)
+        self.project = nn.Linear(8, 5)
+
+    def forward(self, unused=None, *, mask=None, tokens=None):
+        return {"hidden": self.project(self.embed(tokens)) * mask[..., None]}
+
+
+def test_several_inputs_by_keyword_with_an_axis_of_their_own(run_onnx, tmp_path):
+    torch.manual_seed(0)
+    model = TorchModel(
+        module=TwoInputs().eval(),
+        name="tokens",
+        output_names=("hidden",),
+        preprocess=None,
+        labels=(),
+        size_divisor=1,
+        digest="0" * 64,
+        weights=Weights.UNKNOWN,
+        lineage=(),
+        inputs=(TensorSpec("tokens", "int64", ("batch", "length")), TensorSpec("mask", "float32", ("batch", "length"))),
+        sizes={"length": 6},
+    )
+    fixed = export_onnx(model, ExportConfig(), out=tmp_path / "fixed.onnx")
+    assert [spec.describe() for spec in fixed.signature.inputs] == ["tokens int64[batch, 6]", "mask float32[batch, 6]"]
+    open_ = export_onnx(model, ExportConfig(dynamic=True), out=tmp_path / "open.onnx")
+    assert open_.signature.outputs[0].describe() == "hidden float32[batch, length, 5]"
+    tokens, mask = torch.randint(0, 11, (3, 9)), torch.rand(3, 9)
+    with torch.no_grad():
+        expected = model.module(tokens=tokens, mask=mask)["hidden"].numpy()
+    (found,) = run_onnx(open_.path, {"tokens": tokens.numpy(), "mask": mask.numpy()})
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    with pytest.raises(UsageError, match="no preprocessing to embed"):
+        export_onnx(model, ExportConfig(embed_preprocessing=True), out=tmp_path / "no.onnx")
+
+
+class Tapped(nn.Module):
+    """Returns the map before a normalization, as backbones that number their layers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 5, 1), nn.BatchNorm2d(5))
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        before = self.body[0](image)
+        return before, self.body[3](self.body[2](self.body[1](before)))
+
+
+def test_a_map_that_is_tapped_before_its_normalization_is_the_map_before(run_onnx, tmp_path):
+    torch.manual_seed(0)
+    model = torch_model(trained(Tapped()), outputs=("before", "after"))
+    artifact = export_onnx(model, ExportConfig(), out=tmp_path / "tapped.onnx")
+    image = _images(2, 3, 64, 96)
+    assert _worst(model.module, image, run_onnx(artifact.path, {"image": image.numpy()})) < 1e-5
+    graph = onnx.load(artifact.path).graph
+    assert [node.name for node in graph.node] == ["body.0/Conv", "body.1/BatchNormalization", "body.2/Conv"]
+    assert list(graph.node[2].input)[1:] == ["body.2.weight", "body.2.bias"]
+
+
+def test_a_captured_graph_is_not_printed_when_a_module_cannot_be_captured(capfd, tmp_path):
+    with pytest.raises(ExportError):
+        export_onnx(torch_model(ReadsValues()), ExportConfig(), out=tmp_path / "no.onnx")
+    said = capfd.readouterr()
+    assert said.out + said.err == ""
 
 
 def test_a_wrong_number_of_outputs_is_named(tmp_path):

@@ -34,7 +34,7 @@ def test_few_positions_take_the_pooled_form():
     image = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = model(image)
-        records = rewrite_attention(model, image, Request(Decomposition.AUTO))
+        records = rewrite_attention(model, {"image": image}, Request(Decomposition.AUTO))
         torch.testing.assert_close(model(image), expected, atol=1e-5, rtol=1e-4)
     assert {record.form for record in records} == {Decomposition.POOLED}
 

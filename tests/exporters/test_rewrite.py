@@ -37,21 +37,21 @@ def test_auto_reassociates_where_positions_outnumber_channels():
     for image, form in ((LARGE, Decomposition.REASSOCIATED), (SMALL, Decomposition.POOLED)):
         module = _attention()
         expected = module(_noise(image))
-        (record,) = rewrite_attention(module, _noise(image), AUTO)
+        (record,) = rewrite_attention(module, {"image": _noise(image)}, AUTO)
         assert (record.path, record.form) == ("0", form)
         assert record.macs_after < record.macs_before
         torch.testing.assert_close(module(_noise(image)), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_auto_keeps_constant_weights_for_int8():
-    (record,) = rewrite_attention(_attention(), _noise(LARGE), replace(AUTO, int8=True))
+    (record,) = rewrite_attention(_attention(), {"image": _noise(LARGE)}, replace(AUTO, int8=True))
     assert record.form is Decomposition.POOLED
     assert "INT8" in record.reason
 
 
 def test_reference_leaves_the_module_as_trained():
     module = _attention()
-    (record,) = rewrite_attention(module, _noise(LARGE), Request(Decomposition.REFERENCE))
+    (record,) = rewrite_attention(module, {"image": _noise(LARGE)}, Request(Decomposition.REFERENCE))
     assert isinstance(module[0], KeyOnlyAttention)
     assert record.form is Decomposition.REFERENCE
     assert record.macs_after == record.macs_before
@@ -62,7 +62,7 @@ def test_a_whole_layer_is_rewritten_at_once():
     for request, kind in ((AUTO, TokenLayer), (replace(AUTO, int8=True), MapLayer)):
         module = nn.Sequential(trained(AttentionLayer(32)))
         expected = module(_noise(LARGE))
-        (record,) = rewrite_attention(module, _noise(LARGE), request)
+        (record,) = rewrite_attention(module, {"image": _noise(LARGE)}, request)
         assert isinstance(module[0], kind)
         assert (record.path, record.folded) == ("0.attention", ("norm1", "norm2"))
         torch.testing.assert_close(module(_noise(LARGE)), expected, rtol=1e-4, atol=1e-5)
@@ -125,7 +125,7 @@ class Empty(KeyOnlyAttention):
 )
 def test_a_module_that_only_looks_similar_is_left_alone_with_the_reason(cls, reason):
     module = _attention(cls=cls)
-    (record,) = rewrite_attention(module, _noise(LARGE), AUTO)
+    (record,) = rewrite_attention(module, {"image": _noise(LARGE)}, AUTO)
     assert isinstance(module[0], cls)
     assert record.form is Decomposition.REFERENCE
     assert record.reason.startswith("left as it is: ")
@@ -135,7 +135,7 @@ def test_a_module_that_only_looks_similar_is_left_alone_with_the_reason(cls, rea
 def test_a_module_with_hooks_keeps_them():
     module = _attention()
     module[0].register_forward_hook(lambda *_: None)
-    (record,) = rewrite_attention(module, _noise(LARGE), AUTO)
+    (record,) = rewrite_attention(module, {"image": _noise(LARGE)}, AUTO)
     assert "hooks" in record.reason
 
 
@@ -148,7 +148,7 @@ def test_an_attention_that_is_never_run_is_left_alone():
         def forward(self, image: torch.Tensor) -> torch.Tensor:
             return image
 
-    (record,) = rewrite_attention(Idle().eval(), _noise(LARGE), AUTO)
+    (record,) = rewrite_attention(Idle().eval(), {"image": _noise(LARGE)}, AUTO)
     assert "was not run" in record.reason
 
 
@@ -160,7 +160,7 @@ def test_a_layer_with_a_wrong_norm_falls_back_to_its_attention():
     torch.manual_seed(0)
     module = nn.Sequential(trained(OtherEps(32)))
     expected = module(_noise(LARGE))
-    (record,) = rewrite_attention(module, _noise(LARGE), AUTO)
+    (record,) = rewrite_attention(module, {"image": _noise(LARGE)}, AUTO)
     assert (record.path, record.form, record.folded) == ("0.attention", Decomposition.REASSOCIATED, ())
     assert isinstance(module[0], OtherEps)
     torch.testing.assert_close(module(_noise(LARGE)), expected, rtol=1e-4, atol=1e-5)
@@ -171,7 +171,7 @@ def test_a_module_without_attention_is_not_even_run():
         def forward(self, image: torch.Tensor) -> torch.Tensor:
             raise AssertionError
 
-    assert rewrite_attention(Fails(), _noise(LARGE), AUTO) == ()
+    assert rewrite_attention(Fails(), {"image": _noise(LARGE)}, AUTO) == ()
 
 
 def test_measured_takes_what_the_timer_found_fastest():
@@ -182,11 +182,11 @@ def test_measured_takes_what_the_timer_found_fastest():
         return {Decomposition.POOLED: 1.23456, Decomposition.REASSOCIATED: 0.5}
 
     request = Request(Decomposition.MEASURED, timer=timer)
-    (record,) = rewrite_attention(_attention(), _noise(SMALL), request)
+    (record,) = rewrite_attention(_attention(), {"image": _noise(SMALL)}, request)
     assert record.form is Decomposition.REASSOCIATED
     assert record.milliseconds == {"pooled": 1.2346, "reassociated": 0.5}
     assert seen == [(1, 32, 2, 2)]
-    (record,) = rewrite_attention(_attention(), _noise(SMALL), replace(request, int8=True))
+    (record,) = rewrite_attention(_attention(), {"image": _noise(SMALL)}, replace(request, int8=True))
     assert record.form is Decomposition.POOLED
 
 

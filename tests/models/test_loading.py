@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from linglos_deploy.choices import Weights
 from linglos_deploy.errors import CheckpointError, UsageError
 from linglos_deploy.files import sha256_file
 from linglos_deploy.images.preprocessing import Interpolation, PreprocessSpec
@@ -20,7 +21,7 @@ from linglos_deploy.models.metadata import CheckpointMetadata
 from linglos_deploy.models.weights import state_digest
 from tests.models.conftest import TINY, TINY_LABELS, TINY_PREPROCESS
 
-Weights = dict[str, torch.Tensor]
+Tensors = dict[str, torch.Tensor]
 
 
 def test_a_checkpoint_brings_everything_that_a_deployment_needs(tiny_checkpoint: Path, tiny_model: LinGlo) -> None:
@@ -32,7 +33,7 @@ def test_a_checkpoint_brings_everything_that_a_deployment_needs(tiny_checkpoint:
     assert loaded.preprocess == TINY_PREPROCESS
     assert loaded.labels == TINY_LABELS
     assert loaded.size_divisor == 32
-    assert not loaded.synthetic_weights
+    assert loaded.weights is Weights.TRAINED
     assert loaded.digest == state_digest(tiny_model.state_dict())
 
 
@@ -52,7 +53,7 @@ def test_the_story_of_a_model_holds_no_paths(tiny_checkpoint: Path) -> None:
     assert str(tiny_checkpoint.parent) not in repr(step)
 
 
-def test_a_bare_state_dict_is_enough(tiny_weights: Weights, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_bare_state_dict_is_enough(tiny_weights: Tensors, tiny_checkpoint: Path, tmp_path: Path) -> None:
     path = tmp_path / "best model.pth"
     torch.save({"state_dict": {f"module.{name}": value for name, value in tiny_weights.items()}}, path)
     loaded = load_model(ModelSource(checkpoint=path))
@@ -71,7 +72,7 @@ def test_a_backbone_is_taken_out_of_a_classifier(tiny_checkpoint: Path, tiny_mod
     torch.testing.assert_close(logits, tiny_model(image))
 
 
-def test_a_classifier_is_not_made_of_a_backbone(tiny_weights: Weights, tmp_path: Path) -> None:
+def test_a_classifier_is_not_made_of_a_backbone(tiny_weights: Tensors, tmp_path: Path) -> None:
     path = tmp_path / "backbone.safetensors"
     backbone = {name: value for name, value in tiny_weights.items() if not name.startswith(("norm.", "head."))}
     save_checkpoint(path, backbone, metadata=CheckpointMetadata(dims=TINY.dims, depths=TINY.depths, num_classes=5))
@@ -82,7 +83,7 @@ def test_a_classifier_is_not_made_of_a_backbone(tiny_weights: Weights, tmp_path:
 
 def test_a_variant_has_random_weights_and_says_so() -> None:
     first, again, other = (load_model(ModelSource(variant="t", seed=seed)) for seed in (5, 5, 6))
-    assert first.synthetic_weights
+    assert first.weights is Weights.RANDOM
     assert first.digest == again.digest != other.digest
     assert first.name == "linglo_t"
     assert first.preprocess == PreprocessSpec((224, 224))
@@ -94,7 +95,7 @@ def test_a_checkpoint_of_a_variant_has_its_name(tmp_path: Path) -> None:
     torch.save(module.state_dict(), tmp_path / "best.pt")
     for variant in (None, "t"):
         loaded = load_model(ModelSource(checkpoint=tmp_path / "best.pt", variant=variant))
-        assert (loaded.name, loaded.synthetic_weights) == ("linglo_t", False)
+        assert (loaded.name, loaded.weights) == ("linglo_t", Weights.TRAINED)
 
 
 def test_a_checkpoint_of_another_variant_is_refused(tmp_path: Path) -> None:
@@ -113,7 +114,7 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
         load_model(ModelSource(checkpoint=tmp_path / "resnet.pt"))
 
 
-def test_metadata_that_contradicts_the_weights_is_refused(tiny_weights: Weights, tmp_path: Path) -> None:
+def test_metadata_that_contradicts_the_weights_is_refused(tiny_weights: Tensors, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     save_checkpoint(path, tiny_weights, metadata=CheckpointMetadata(depths=(1, 1, 1, 1)))
     with pytest.raises(CheckpointError, match=r"unexpected \(stages\.1\.2"):
@@ -152,7 +153,7 @@ def test_labels_may_come_from_a_file(tiny_checkpoint: Path, tmp_path: Path) -> N
     assert load_model(source).labels == ("1", "2", "3", "4", "5")
 
 
-def test_too_few_labels_are_refused(tiny_checkpoint: Path, tiny_weights: Weights, tmp_path: Path) -> None:
+def test_too_few_labels_are_refused(tiny_checkpoint: Path, tiny_weights: Tensors, tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("1\n2\n")
     with pytest.raises(UsageError, match=r"2 names\n +expected: +5"):
         load_model(ModelSource(checkpoint=tiny_checkpoint, labels=tmp_path / "names.txt"))
@@ -223,7 +224,7 @@ def test_a_factory_brings_any_module() -> None:
     loaded = load_model(ModelSource(factory="linglos_test_nets:seeded", image_size=(50, 70)))
     assert loaded.output_names == ("logits",)
     assert loaded.preprocess == PreprocessSpec((50, 70))
-    assert (loaded.name, loaded.size_divisor, loaded.synthetic_weights) == ("seeded", 1, False)
+    assert (loaded.name, loaded.size_divisor, loaded.weights) == ("seeded", 1, Weights.UNKNOWN)
     assert loaded.lineage[0].config["factory"] == "linglos_test_nets:seeded"
 
 

@@ -68,11 +68,14 @@ struct FileEntry {
   std::string sha256;
 };
 
+/// What is known of a model's weights.
+enum class Weights { trained, random, unknown };
+
 struct Manifest {
   std::string name;
   bool passed = false;  ///< Whether every requested check passed when the bundle was made.
   std::vector<std::string> warnings;
-  bool synthetic_weights = false;
+  Weights weights = Weights::unknown;
   std::optional<bool> synthetic_calibration;
   Preprocessing preprocessing;
   std::vector<std::string> labels;

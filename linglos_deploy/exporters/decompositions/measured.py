@@ -57,14 +57,12 @@ class RuntimeTimer:
 
 
 def _graph(module: nn.Module, sample: Tensor, config: ExportConfig) -> bytes:
-    import onnxsim
-
+    from linglos_deploy.exporters.simplify import shorten
     from linglos_deploy.exporters.tracing import capture_and_translate
     from linglos_deploy.graph.passes.reshape_targets import FixReshapeTargets
     from linglos_deploy.graph.passes.running import run_passes
 
     model = capture_and_translate(module.eval(), torch.zeros_like(sample), opset=config.opset)
     model = run_passes(model, FixReshapeTargets())
-    simplified, _ = onnxsim.simplify(model)
-    data: bytes = simplified.SerializeToString()
+    data: bytes = shorten(model).SerializeToString()
     return data

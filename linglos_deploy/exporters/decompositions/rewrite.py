@@ -7,7 +7,7 @@ after:  stages.0.1 (TokenLayer with the reassociated form), and a record that sa
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
@@ -15,6 +15,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from linglos_deploy.backends.calling import call
 from linglos_deploy.errors import ExportError
 from linglos_deploy.exporters.config import Decomposition
 from linglos_deploy.exporters.decompositions.channels_last import OnTokens
@@ -71,7 +72,7 @@ class Candidate:
     sample: Tensor
 
 
-def rewrite_attention(module: nn.Module, image: Tensor, request: Request) -> tuple[AttentionRecord, ...]:
+def rewrite_attention(module: nn.Module, inputs: Mapping[str, Tensor], request: Request) -> tuple[AttentionRecord, ...]:
     """Rewrite every attention in ``module``, in place, and say what was decided for each.
 
     A layer is tried as a whole first (:class:`HasSaliencyLayer`), then the attention inside it
@@ -79,13 +80,13 @@ def rewrite_attention(module: nn.Module, image: Tensor, request: Request) -> tup
 
     Args:
         module: In evaluation mode.
-        image: An input at the nominal resolution, batch x 3 x H x W.
+        inputs: The module's inputs at their nominal sizes.
         request: The form, and what the graph is for.
     """
     parts = {path: part for path, part in module.named_modules(remove_duplicate=False) if _takes_part(part)}
     if not parts:
         return ()
-    samples = _record_inputs(module, parts, image)
+    samples = _record_inputs(module, parts, inputs)
     records: list[AttentionRecord] = []
     done: list[str] = []
     for path, part in parts.items():
@@ -105,7 +106,7 @@ def _takes_part(part: nn.Module) -> bool:
     return isinstance(part, HasSaliencyLayer | HasSaliencyGate)
 
 
-def _record_inputs(module: nn.Module, parts: dict[str, nn.Module], image: Tensor) -> dict[str, Tensor]:
+def _record_inputs(module: nn.Module, parts: dict[str, nn.Module], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Run the module once and return what each part read, for those that read exactly one tensor."""
     samples: dict[str, Tensor] = {}
     handles = []
@@ -118,7 +119,7 @@ def _record_inputs(module: nn.Module, parts: dict[str, nn.Module], image: Tensor
         handles.append(part.register_forward_pre_hook(keep))
     try:
         with torch.no_grad():
-            module(image)
+            call(module, inputs)
     except Exception:
         return {}
     finally:
