@@ -203,7 +203,7 @@ class _SessionRunner:
         if session is None:
             raise RunError(f"'{self._path}' was closed.", next_step="run it inside the 'with' block that opened it")
         self._signature.check_inputs(batch)
-        feeds = {name: np.ascontiguousarray(batch[name]) for name in self._signature.input_names}
+        feeds = {name: np.asarray(batch[name], order="C") for name in self._signature.input_names}
         with _vendor_errors(f"ONNX Runtime failed while running '{self._path}'.", RunError):
             return self._run_into_buffers(session, feeds) if self._reuse_outputs else self._run_fresh(session, feeds)
 

@@ -33,6 +33,7 @@ from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.calibration.targets import quantizable_activations
 from linglos_deploy.errors import CalibrationError
 from linglos_deploy.graph.axes import InputAxes
+from linglos_deploy.graph.topology import every_node
 from linglos_deploy.images.digests import as_hex, combine, image_digest
 from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.signature import Batch, ModelSignature
@@ -78,7 +79,7 @@ def open_collector(
     if not wanted:
         raise CalibrationError(
             f"'{model.path.name}' has nothing to calibrate.",
-            found="no convolution or linear layer with a constant weight",
+            found="no convolution or linear layer with a constant weight" + _inside_control_flow(proto),
             expected="a float32 graph with one or more",
         )
     observers = _observers(proto, wanted, per_channel=per_channel, sampling=sampling)
@@ -269,6 +270,11 @@ def _check_count(name: str, found: int, expected: int, images: int) -> None:
             expected=f"{expected}: the tensor's size per image, for {images} images",
             next_step="calibrate with --batch 1, and report this graph",
         )
+
+
+def _inside_control_flow(model: onnx.ModelProto) -> str:
+    inside = sum(1 for _ in every_node(model.graph)) - len(model.graph.node)
+    return f"; {inside} nodes lie inside If, Loop or Scan, which stay in floating point" if inside else ""
 
 
 def _give_back_freed_memory() -> None:

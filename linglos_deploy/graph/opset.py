@@ -12,7 +12,7 @@ points. Whether a converted graph answers the same is checked by :mod:`linglos_d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import onnx
 import onnx.inliner
@@ -20,7 +20,7 @@ import onnx.version_converter
 from onnx import helper
 
 from linglos_deploy.errors import ExportError, UsageError
-from linglos_deploy.graph.topology import replace_field
+from linglos_deploy.graph.topology import every_node, replace_field
 
 OLDEST_OPSET = 7
 """Older graphs say what is broadcast by attributes that no converter here understands."""
@@ -69,9 +69,10 @@ def to_opset(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
             expected="operators that onnx's converter knows",
             next_step=f"export the model again with opset {version}",
         ) from error
+    _restore_tensor_names(model, converted)
     if found < SAMPLING_OPSET:
         _sample_as_before(model, converted)
-    _name_nodes(converted, before={node.output[0]: node.name for node in _nodes(model.graph) if node.output})
+    _name_nodes(converted, before={node.output[0]: node.name for node in every_node(model.graph) if node.output})
     _drop_replaced_opsets(model, converted)
     return converted
 
@@ -86,10 +87,44 @@ def _prepared(model: onnx.ModelProto) -> onnx.ModelProto:
     return prepared
 
 
+def _restore_tensor_names(model: onnx.ModelProto, converted: onnx.ModelProto) -> None:
+    """Call tensors as before that the converter renamed when it put another operator in the place of one.
+
+    A node that reads such a tensor shows which one it is: its first output tells it in both graphs.
+
+    Raises:
+        ExportError: A tensor that is read somewhere cannot be found again.
+    """
+    nodes = list(every_node(converted.graph))
+    known = {name for node in nodes for name in node.output} | {tensor.name for tensor in converted.graph.initializer}
+    made = {name for node in every_node(model.graph) for name in node.output if name}
+    readers = [node for node in every_node(model.graph) if node.output]
+    lost = {name for node in readers for name in node.input if name in made and name not in known}
+    while lost:
+        counterparts = {node.output[0]: node for node in nodes if node.output}
+        found: dict[str, str] = {}
+        for reader in readers:
+            twin = counterparts.get(reader.output[0])
+            for slot, name in enumerate(reader.input):
+                if name in lost and twin is not None and slot < len(twin.input) and twin.input[slot] not in made:
+                    found[twin.input[slot]] = name
+        if not found:
+            raise ExportError(
+                "Converting the graph lost the name of a tensor.",
+                found=", ".join(sorted(lost)[:5]),
+                expected="the names of the original graph",
+                next_step="export the model again, with opset 13 or later",
+            )
+        for node in nodes:
+            for names in (node.input, node.output):
+                names[:] = [found.get(name, name) for name in names]
+        lost -= set(found.values())
+
+
 def _sample_as_before(model: onnx.ModelProto, converted: onnx.ModelProto) -> None:
     """Let each Resize that stands for an Upsample or Resize of an opset before 11 sample where that one did."""
-    resized = {node.output[0] for node in _nodes(model.graph) if node.op_type in {"Upsample", "Resize"}}
-    for node in _nodes(converted.graph):
+    resized = {node.output[0] for node in every_node(model.graph) if node.op_type in {"Upsample", "Resize"}}
+    for node in every_node(converted.graph):
         if node.op_type == "Resize" and node.output[0] in resized:
             kept = [entry for entry in node.attribute if entry.name == "mode"]
             sampling = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
@@ -100,8 +135,8 @@ def _sample_as_before(model: onnx.ModelProto, converted: onnx.ModelProto) -> Non
 
 def _name_nodes(converted: onnx.ModelProto, *, before: Mapping[str, str]) -> None:
     """Name the nodes that have no name: as the node that made the same tensor before, else after that tensor."""
-    taken = {node.name for node in _nodes(converted.graph)}
-    for node in _nodes(converted.graph):
+    taken = {node.name for node in every_node(converted.graph)}
+    for node in every_node(converted.graph):
         if not node.name:
             made = next(filter(None, node.output), "")
             name = base = before.get(made) or f"{node.op_type}:{made}"
@@ -116,16 +151,7 @@ def _name_nodes(converted: onnx.ModelProto, *, before: Mapping[str, str]) -> Non
 def _drop_replaced_opsets(model: onnx.ModelProto, converted: onnx.ModelProto) -> None:
     """Keep the versions of foreign operators as they were, where the graph still has such operators."""
     foreign = {entry.domain: entry.version for entry in model.opset_import if entry.domain not in _DEFAULT_DOMAINS}
-    used = {node.domain for node in _nodes(converted.graph)}
+    used = {node.domain for node in every_node(converted.graph)}
     kept = [helper.make_opsetid("", opset_of(converted))]
     kept += [helper.make_opsetid(domain, number) for domain, number in foreign.items() if domain in used]
     replace_field(converted.opset_import, kept)
-
-
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Yield the nodes of a graph and of the graphs inside them."""
-    for node in graph.node:
-        yield node
-        for entry in node.attribute:
-            for inner in (entry.g, *entry.graphs) if entry.HasField("g") or entry.graphs else ():
-                yield from _nodes(inner)

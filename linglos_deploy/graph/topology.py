@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import onnx
@@ -87,6 +87,15 @@ def _inferred(model: onnx.ModelProto, *, data_prop: bool = False) -> onnx.GraphP
         if len(tensor.raw_data) > _SHAPE_BYTES:  # too long for a shape, which inference does read
             tensor.ClearField("raw_data")
     return onnx.shape_inference.infer_shapes(light, data_prop=data_prop).graph
+
+
+def every_node(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes of a graph and of the graphs inside them, a node before those inside it."""
+    for node in graph.node:
+        yield node
+        for entry in node.attribute:
+            for inner in (entry.g, *entry.graphs):
+                yield from every_node(inner)
 
 
 def replace_field(field: object, messages: Iterable[object]) -> None:

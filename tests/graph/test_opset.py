@@ -50,6 +50,16 @@ OLD = {
         {"w": floats(4, 4, 3, 3), "s": np.abs(floats(4)) + 0.5},
     ),
     "upsample nearest 7": (7, [node("Upsample", ["x"], ["y"], mode="nearest", scales=[1.0, 1.0, 2.0, 2.0])], {}),
+    "upsamples inside 9": (
+        9,
+        [
+            node("Upsample", ["x", "k"], ["a"], name="up1", mode="linear"),
+            node("Upsample", ["a", "k"], ["b"], mode="nearest"),
+            node("Clip", ["b"], ["c"], max=0.5),
+            node("Add", ["c", "b"], ["y"], name="add"),
+        ],
+        {"k": SCALES},
+    ),
     "upsample linear 8": (8, [node("Upsample", ["x"], ["y"], mode="linear", scales=[1.0, 1.0, 2.0, 2.0])], {}),
     "upsample linear 9": (9, [node("Upsample", ["x", "k"], ["y"], name="up", mode="linear")], {"k": SCALES}),
     "resize linear 10": (10, [node("Resize", ["x", "k"], ["y"], name="up", mode="linear")], {"k": SCALES}),
