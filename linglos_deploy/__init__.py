@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from linglos_deploy.bundle import Bundle as Bundle
     from linglos_deploy.calibration.calibrate import CalibrationConfig as CalibrationConfig
     from linglos_deploy.calibration.table import CalibrationTable as CalibrationTable
-    from linglos_deploy.choices import Method as Method
     from linglos_deploy.choices import Precision as Precision
     from linglos_deploy.engines.options import EngineOptions as EngineOptions
     from linglos_deploy.engines.profiles import InputShape as InputShape
@@ -51,7 +50,7 @@ _HOMES = {
     "linglos_deploy.bundle": ("Bundle",),
     "linglos_deploy.calibration.calibrate": ("CalibrationConfig",),
     "linglos_deploy.calibration.table": ("CalibrationTable",),
-    "linglos_deploy.choices": ("Method", "Precision"),
+    "linglos_deploy.choices": ("Precision",),
     "linglos_deploy.engines.options": ("EngineOptions",),
     "linglos_deploy.engines.profiles": ("InputShape",),
     "linglos_deploy.engines.spec": ("BuildSpec", "ShapeRange"),

@@ -49,22 +49,6 @@ class HardwareCompatibility(StrEnum):
     """Any GPU of compute capability 8.0 or later, at some cost in speed."""
 
 
-class Method(StrEnum):
-    """How a clipping bound follows from statistics."""
-
-    ABSMAX = "absmax"
-    """Nothing is clipped."""
-
-    PERCENTILE = "percentile"
-    """A given share of the magnitudes is not clipped."""
-
-    ENTROPY = "entropy"
-    """The quantized distribution diverges least from the observed one (Kullback-Leibler)."""
-
-    MSE = "mse"
-    """The mean squared error of clipping and rounding is smallest."""
-
-
 def resolve_precision(precision: Precision | None, *, half: bool, int8: bool) -> Precision:
     """Combine ``--precision`` with its shortcuts ``--half`` and ``--int8``.
 

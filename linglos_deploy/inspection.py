@@ -9,9 +9,9 @@ from pathlib import Path
 
 from linglos_deploy.artifacts import load_onnx, onnx_signature
 from linglos_deploy.bundle import Manifest, open_bundle
+from linglos_deploy.calibration.registry import threshold_methods
 from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.calibration.thresholds import threshold
-from linglos_deploy.choices import Method
 from linglos_deploy.engines.record import EngineRecord, read_record
 from linglos_deploy.exporters.decompositions.records import METADATA_KEY, AttentionRecord, read_attention
 from linglos_deploy.files import sha256_file
@@ -147,7 +147,7 @@ def summarize_table(table: CalibrationTable) -> TableSummary:
                 mean=stats.mean,
                 std=stats.std,
                 nonfinite=stats.count - stats.finite,
-                bounds={str(method): float(threshold(stats, method)) for method in Method},
+                bounds={method: float(threshold(stats, method)) for method in threshold_methods()},
             )
             for name, stats in sorted(table.tensors.items())
         ),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from linglos_deploy.choices import Method
+from linglos_deploy.calibration.registry import builtin_methods, threshold_methods
 from linglos_deploy.errors import UsageError
 from linglos_deploy.running import load_config
 
@@ -40,7 +40,21 @@ SaveConfig = Annotated[
     Path | None, typer.Option("--save-config", metavar="FILE", help="Write the resolved options to this TOML file.")
 ]
 
-ThresholdMethod = Annotated[Method, typer.Option("--method", help="How INT8 ranges follow from what was seen.")]
+
+def complete_method(incomplete: str) -> list[str]:
+    """Return the threshold methods whose names begin so, for the shell."""
+    return [name for name in threshold_methods() if name.startswith(incomplete)]
+
+
+ThresholdMethod = Annotated[
+    str,
+    typer.Option(
+        "--method",
+        metavar="NAME",
+        autocompletion=complete_method,
+        help=f"How INT8 ranges follow from what was seen: {', '.join(builtin_methods())}.",
+    ),
+]
 Percentile = Annotated[
     float | None,
     typer.Option("--percentile", help="Share of values, in percent, that --method percentile keeps [99.99]."),
@@ -253,7 +267,7 @@ def build_spec(workspace: str | None, optimization_level: int | None, sm: str | 
     )
 
 
-def quant_scheme(method: Method, percentile: float | None, weight_bits: int, exclude: list[str] | None) -> QuantScheme:
+def quant_scheme(method: str, percentile: float | None, weight_bits: int, exclude: list[str] | None) -> QuantScheme:
     """Put together how ranges become INT8 scales.
 
     Raises:
@@ -264,7 +278,7 @@ def quant_scheme(method: Method, percentile: float | None, weight_bits: int, exc
     scheme = QuantScheme(method=method, weight_bits=weight_bits, exclude=tuple(exclude or ()))
     if percentile is None:
         return scheme
-    if method is not Method.PERCENTILE:
+    if method != "percentile":
         raise UsageError(
             "--percentile belongs to --method percentile.",
             found=f"--percentile {percentile:g} and --method {method}",

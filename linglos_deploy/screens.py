@@ -10,7 +10,6 @@ from rich.markup import escape
 
 from linglos_deploy.artifacts import Lineage
 from linglos_deploy.bundle import Manifest
-from linglos_deploy.choices import Method
 from linglos_deploy.engines.record import EngineRecord
 from linglos_deploy.inspection import GraphDescription, Inspection, TableSummary
 from linglos_deploy.quantization.plan import QuantPlan
@@ -89,7 +88,7 @@ def show_profile(report: ProfileReport, console: Console, *, details: bool = Tru
 
 def show_table(table: TableSummary, console: Console, *, path: Path | None = None) -> None:
     """Show what calibration saw, and where each method would clip."""
-    methods = list(Method)
+    methods = list(table.tensors[0].bounds) if table.tensors else []
     shown = _table("Tensor", "Min", "Max", "Mean", "Std", *(f"Clip {method}" for method in methods))
     for tensor in table.tensors:
         numbers = [tensor.minimum, tensor.maximum, tensor.mean, tensor.std]

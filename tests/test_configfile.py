@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linglos_deploy.choices import Method
+from linglos_deploy.choices import Precision
 from linglos_deploy.configfile import read_options, write_options
 from linglos_deploy.errors import UsageError
 
@@ -30,10 +30,10 @@ def test_options_are_read_back_as_they_were_written(tmp_path_factory: pytest.Tem
 
 def test_paths_and_choices_become_text_and_nothing_stays_out(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
-    write_options({"data": Path("a/b"), "method": Method.MSE, "labels": None, "pairs": (1, 2)}, "export", file)
-    assert read_options(file, "export", {"data", "method", "pairs"}) == {
+    write_options({"data": Path("a/b"), "precision": Precision.INT8, "labels": None, "pairs": (1, 2)}, "export", file)
+    assert read_options(file, "export", {"data", "precision", "pairs"}) == {
         "data": "a/b",
-        "method": "mse",
+        "precision": "int8",
         "pairs": [1, 2],
     }
 

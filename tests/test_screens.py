@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from linglos_deploy import screens
+from linglos_deploy.calibration.registry import builtin_methods
 from linglos_deploy.inspection import TableSummary, TensorSummary
 from linglos_deploy.reports.doctor import Gpu
 from linglos_deploy.reports.export import EngineOutcome
@@ -68,6 +69,6 @@ def test_names_with_brackets_are_shown_as_they_are(name: str) -> None:
     assert name in shown(screens.show_parity, [replace(parity_report(), candidate=name)])
     doctor = doctor_report()
     assert name in shown(screens.show_doctor, replace(doctor, machine=replace(doctor.machine, cpu=name)))
-    summary = TensorSummary(name, -1.0, 1.0, 0.0, 0.5, 0, dict.fromkeys(screens.Method, 1.0))
+    summary = TensorSummary(name, -1.0, 1.0, 0.0, 0.5, 0, dict.fromkeys(builtin_methods(), 1.0))
     table = TableSummary("00", "00", 3, synthetic=True, tools={}, tensors=(summary,))
     assert name in shown(screens.show_table, table)

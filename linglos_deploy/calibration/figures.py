@@ -10,22 +10,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from linglos_deploy.calibration.bins import lower_edges, upper_edges
+from linglos_deploy.calibration.registry import threshold_methods
 from linglos_deploy.calibration.statistics import TensorStatistics
 from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.calibration.thresholds import threshold
-from linglos_deploy.choices import Method
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WIDTH, HEIGHT, MARGIN = 640, 150, 24
 COLUMNS = 160
-COLOURS = {
-    Method.ABSMAX: "#6b7280",
-    Method.PERCENTILE: "#b45309",
-    Method.ENTROPY: "#7c3aed",
-    Method.MSE: "#047857",
-}
+COLOURS = ("#6b7280", "#7c3aed", "#047857", "#b45309", "#be185d", "#0369a1", "#4d7c0f", "#7f1d1d")
+"""Of the methods, in the order of their names; more methods begin again."""
+
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 46rem; padding: 0 1rem; color: #111827 }
@@ -42,7 +39,7 @@ def table_html(table: CalibrationTable, *, percentile: float = 99.99, chosen: Ma
 
     Args:
         table: What to show.
-        percentile: For :attr:`Method.PERCENTILE`.
+        percentile: For the method ``percentile``.
         chosen: Bounds that a plan settled on, by tensor, drawn in black.
     """
     chosen = chosen or {}
@@ -80,7 +77,10 @@ def histogram_svg(stats: TensorStatistics, *, percentile: float = 99.99, chosen:
         for column, tall in enumerate(room * np.log1p(heights) / top)
         if tall > 0
     )
-    lines = [(str(method), threshold(stats, method, percentile=percentile), COLOURS[method]) for method in Method]
+    lines = [
+        (method, threshold(stats, method, percentile=percentile), COLOURS[place % len(COLOURS)])
+        for place, method in enumerate(threshold_methods())
+    ]
     if chosen is not None:
         lines.append(("chosen", chosen, "#000000"))
     drawn = "".join(_line(label, bound, largest, colour, row) for row, (label, bound, colour) in enumerate(lines))

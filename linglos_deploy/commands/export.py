@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from linglos_deploy import options
-from linglos_deploy.choices import Method, Precision, resolve_precision
+from linglos_deploy.choices import Precision, resolve_precision
 from linglos_deploy.console import Terminal
 from linglos_deploy.exporters.config import Decomposition, ExportConfig
 from linglos_deploy.models.variants import Task
@@ -50,7 +50,7 @@ def export(
     ] = None,
     half: Annotated[bool, typer.Option("--half", help="Short for --precision fp16.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Short for --precision int8; with --half: int8+fp16.")] = False,
-    method: options.ThresholdMethod = Method.MSE,
+    method: options.ThresholdMethod = "mse",
     percentile: options.Percentile = None,
     weight_bits: options.WeightBits = 8,
     nodes_to_exclude: options.NodesToExclude = None,

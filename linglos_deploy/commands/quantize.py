@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from linglos_deploy import options
-from linglos_deploy.choices import Method
 from linglos_deploy.console import Terminal
 from linglos_deploy.running import show
 
@@ -22,7 +21,7 @@ def quantize(
     plan: Annotated[
         Path | None, typer.Option("--plan", metavar="FILE", help="Carry out this plan instead of making one.")
     ] = None,
-    method: options.ThresholdMethod = Method.MSE,
+    method: options.ThresholdMethod = "mse",
     percentile: options.Percentile = None,
     weight_bits: options.WeightBits = 8,
     nodes_to_exclude: options.NodesToExclude = None,

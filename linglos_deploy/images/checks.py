@@ -13,7 +13,6 @@ from enum import StrEnum
 
 import numpy as np
 
-from linglos_deploy.choices import Method
 from linglos_deploy.errors import DataError
 from linglos_deploy.images.dataset import ImageDataset
 from linglos_deploy.images.preprocessing import Color, PreprocessSpec
@@ -73,14 +72,14 @@ class Finding:
 
 
 def check_data(
-    dataset: Dataset, *, method: Method = Method.MSE, percentile: float = 99.99, strict: bool = False
+    dataset: Dataset, *, method: str = "mse", percentile: float = 99.99, strict: bool = False
 ) -> tuple[Finding, ...]:
     """Return what looks wrong with images as calibration data.
 
     Args:
         dataset: The images, which are decoded if they have not been; or arrays, which are only counted.
         method: How thresholds will be chosen.
-        percentile: For :attr:`Method.PERCENTILE`.
+        percentile: For the method ``percentile``.
         strict: Whether findings are errors.
 
     Raises:
@@ -178,12 +177,12 @@ def _channel_order(records: Sequence[ImageRecord], spec: PreprocessSpec) -> Iter
         )
 
 
-def _too_few(count: int, method: Method, percentile: float) -> Iterator[Finding]:
+def _too_few(count: int, method: str, percentile: float) -> Iterator[Finding]:
     wanted = ENOUGH_IMAGES
-    if method is Method.PERCENTILE and percentile < 100:
+    if method == "percentile" and percentile < 100:
         wanted = max(wanted, round(CLIPPED_VALUES / (1 - percentile / 100) / VALUES_PER_IMAGE))
     if count < wanted:
-        reason = f"percentile {percentile:g}" if method is Method.PERCENTILE else "stable ranges"
+        reason = f"percentile {percentile:g}" if method == "percentile" else "stable ranges"
         yield Finding(Problem.TOO_FEW, count, f"{count} images are few for {reason}; take {wanted} or more")
 
 

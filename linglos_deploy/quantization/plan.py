@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from linglos_deploy.artifacts import OnnxArtifact, load_onnx
 from linglos_deploy.calibration.thresholds import quantization_error, threshold
-from linglos_deploy.choices import Method
 from linglos_deploy.codec import read_json, write_json
 from linglos_deploy.errors import ArtifactError, QuantizationError
 from linglos_deploy.quantization.rounding import ACTIVATION_LIMIT, scale_type, scales_for
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "linglos.plan/1"
 WEIGHT_BITS = (7, 8)
+LEAST_ERROR = "mse"
 HOPELESS_DB = 10.0
 """Expected SQNR below which the bound of the scheme's method is given up for the one with the least squared error."""
 
@@ -49,7 +49,7 @@ class TensorDecision:
     consumers: tuple[str, ...] = ()
     scale: float | None = None
     bound: float | None = None
-    method: Method | None = None
+    method: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "consumers", tuple(self.consumers))
@@ -273,21 +273,21 @@ def _unusable(statistics: TensorStatistics) -> str | None:
     return None
 
 
-def _choose_bound(statistics: TensorStatistics, scheme: QuantScheme) -> tuple[Method, float]:
+def _choose_bound(statistics: TensorStatistics, scheme: QuantScheme) -> tuple[str, float]:
     bound = threshold(statistics, scheme.method, percentile=scheme.percentile)
     if bound > 0 and _expected_db(statistics, bound) < HOPELESS_DB:
-        best = threshold(statistics, Method.MSE)
+        best = threshold(statistics, LEAST_ERROR)
         if quantization_error(statistics, best) < quantization_error(statistics, bound):
-            return Method.MSE, best
+            return LEAST_ERROR, best
     return scheme.method, bound
 
 
-def _range_reason(statistics: TensorStatistics, method: Method, bound: float, scheme: QuantScheme) -> str:
+def _range_reason(statistics: TensorStatistics, method: str, bound: float, scheme: QuantScheme) -> str:
     reason = (
         f"seen from {statistics.minimum:.4g} to {statistics.maximum:.4g}; {method} clips at ±{bound:.4g}, "
         f"expected SQNR {_expected_db(statistics, bound):.1f} dB"
     )
-    if method is scheme.method:
+    if method == scheme.method:
         return reason
     asked = threshold(statistics, scheme.method, percentile=scheme.percentile)
     return f"{reason}; {scheme.method} would clip at ±{asked:.4g} and leave {_expected_db(statistics, asked):.1f} dB"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from linglos_deploy.choices import Method, Precision
+from linglos_deploy.calibration.registry import check_method
+from linglos_deploy.choices import Precision
 from linglos_deploy.errors import UsageError
 
 
@@ -18,22 +19,23 @@ class QuantScheme:
     adds them to the 32-bit sum anyway.
 
     Attributes:
-        method: How the clipping bound of an activation follows from its statistics.
-        percentile: Share of the values, in percent, that :attr:`Method.PERCENTILE` does not clip.
+        method: How the clipping bound of an activation follows from its statistics: one of
+            :func:`~linglos_deploy.calibration.registry.threshold_methods`.
+        percentile: Share of the values, in percent, that the method ``percentile`` does not clip.
         weight_bits: 8, or 7 for x86 CPUs without VNNI: products of 7-bit weights do not saturate 16-bit pair sums.
         exclude: Regular expressions; a node whose whole name matches one of them stays in floating point.
         floating: Element type that the graph's floating-point parts have in the end. Scales are numbers of this type,
             so that a graph that is made 16 bits wide later has the same grid to the bit.
     """
 
-    method: Method = Method.MSE
+    method: str = "mse"
     percentile: float = 99.99
     weight_bits: int = 8
     exclude: tuple[str, ...] = ()
     floating: Precision = Precision.FP32
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "method", Method(self.method))
+        check_method(self.method)
         object.__setattr__(self, "exclude", tuple(self.exclude))
         object.__setattr__(self, "floating", Precision(self.floating).floating)
         if self.weight_bits not in (7, 8):

@@ -10,10 +10,11 @@ import numpy as np
 from linglos_deploy.calibration.coverage import Coverage
 from linglos_deploy.calibration.figures import describe, facts_of, histogram_svg, table_html
 from linglos_deploy.calibration.observers import observe
+from linglos_deploy.calibration.registry import builtin_methods
 from linglos_deploy.calibration.sampling import Sampling
 from linglos_deploy.calibration.statistics import TensorStatistics
 from linglos_deploy.calibration.table import CalibrationTable
-from linglos_deploy.calibration.thresholds import Method, threshold
+from linglos_deploy.calibration.thresholds import threshold
 from linglos_deploy.images.preprocessing import PreprocessSpec
 
 VALUES = np.random.default_rng(0).standard_normal((3, 500)).astype(np.float32)
@@ -41,8 +42,8 @@ def test_every_threshold_is_drawn_at_its_place():
     drawing = ElementTree.fromstring(histogram_svg(stats))
     lines = [element for element in drawing if element.tag == "line"]
     texts = [element.text for element in drawing if element.tag == "text"]
-    assert len(lines) == len(Method)
-    for method, line in zip(Method, lines, strict=True):
+    assert len(lines) == len(builtin_methods())
+    for method, line in zip(builtin_methods(), lines, strict=True):
         bound = threshold(stats, method)
         assert f"{method} {bound:.4g}" in texts
         assert float(line.get("x1")) == round(24 + 592 * bound / stats.absolute_maximum, 1)

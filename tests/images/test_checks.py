@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from linglos_deploy.calibration.thresholds import Method
 from linglos_deploy.errors import DataError
 from linglos_deploy.images.checks import Problem, check_data
 from linglos_deploy.images.dataset import open_dataset
@@ -74,10 +73,10 @@ def test_swapped_channels_are_found_where_the_preprocessing_tells_them_apart(tmp
 
 def test_too_few_images_depend_on_the_percentile(tmp_path):
     path = _save(tmp_path, _pixels())
-    assert Problem.TOO_FEW not in _found(path, method=Method.PERCENTILE, percentile=99.9)
-    found = _found(path, method=Method.PERCENTILE, percentile=99.999)
+    assert Problem.TOO_FEW not in _found(path, method="percentile", percentile=99.9)
+    found = _found(path, method="percentile", percentile=99.999)
     assert "40 images are few for percentile 99.999; take 1000 or more" in found[Problem.TOO_FEW].message
-    assert Problem.TOO_FEW not in _found(path, method=Method.PERCENTILE, percentile=100)
+    assert Problem.TOO_FEW not in _found(path, method="percentile", percentile=100)
     assert "stable ranges" in _found(_save(tmp_path, _pixels(5)))[Problem.TOO_FEW].message
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from linglos_deploy.artifacts import OnnxArtifact, load_onnx
-from linglos_deploy.choices import Method, Precision
+from linglos_deploy.choices import Precision
 from linglos_deploy.errors import LinglosError, QuantizationError
 from linglos_deploy.graph.passes.running import run_passes
 from linglos_deploy.quantization.apply import apply_plan
@@ -211,6 +211,6 @@ def test_a_plan_with_edits_is_read_from_its_file(
     artifact_and_plan: tuple[OnnxArtifact, QuantPlan], tmp_path: Path
 ) -> None:
     artifact, made = artifact_and_plan
-    with_tensor(made, "x", bound=1.27, scale=None, method=Method.ABSMAX).save(tmp_path / "plan.json")
+    with_tensor(made, "x", bound=1.27, scale=None, method="absmax").save(tmp_path / "plan.json")
     result = apply_plan(artifact, QuantPlan.load(tmp_path / "plan.json"), out=tmp_path / "q.onnx")
     assert "x/scale" in {tensor.name for tensor in load_onnx(result.path).graph.initializer}

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from linglos_deploy.choices import Method, Precision
+from linglos_deploy.choices import Precision
 from linglos_deploy.codec import from_json, to_json
 from linglos_deploy.errors import UsageError
 from linglos_deploy.quantization.scheme import QuantScheme
 
 
 def test_a_scheme_survives_json() -> None:
-    scheme = QuantScheme(method=Method.PERCENTILE, percentile=99.9, weight_bits=7, exclude=("head/.*",))
+    scheme = QuantScheme(method="percentile", percentile=99.9, weight_bits=7, exclude=("head/.*",))
     assert from_json(QuantScheme, to_json(scheme), source="test") == scheme
 
 

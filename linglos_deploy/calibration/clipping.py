@@ -1,4 +1,4 @@
-"""The clipping bound with the least mean squared error, from a histogram of magnitudes.
+"""What clipping and rounding cost, from a histogram of magnitudes, and which bounds are worth trying.
 
 Inside a bin, values are taken to be spread evenly, and the rounding error is integrated over the bin in closed form:
 with ``r(u) = u - round(u)``, the integral of ``r**2`` from 0 to ``u`` is ``round(u) / 12 + r(u)**3 / 3``.
@@ -18,30 +18,6 @@ if TYPE_CHECKING:
 
 _OCTAVES = 10
 """Candidates reach down to ``2**-10`` of the absolute maximum; below, the clipped values alone cost more."""
-
-_STRIDE = 8
-"""Every eighth candidate is tried first, then all around the best ones."""
-
-_KEPT = 3
-"""Local minima of the first round that are looked at closely."""
-
-
-def least_squared_error(bins: NDArray[np.uint16], counts: NDArray[np.int64], largest: float, *, levels: int) -> float:
-    """Return the bound, among the bins' upper edges and ``largest``, with the least mean squared error.
-
-    Args:
-        bins: Occupied bins of the magnitudes, rising.
-        counts: Values in each.
-        largest: Absolute maximum.
-        levels: Steps on each side of zero.
-    """
-    candidates = candidate_bounds(bins, largest)
-    coarse = np.unique(np.append(np.arange(0, len(candidates), _STRIDE), len(candidates) - 1))
-    errors = clipping_errors(bins, counts, candidates[coarse], levels=levels, largest=largest)
-    near = np.concatenate([np.arange(index - _STRIDE, index + _STRIDE + 1) for index in coarse[_minima(errors)]])
-    fine = np.unique(near[(near >= 0) & (near < len(candidates))])
-    errors = clipping_errors(bins, counts, candidates[fine], levels=levels, largest=largest)
-    return float(candidates[fine[int(np.argmin(errors))]])
 
 
 def candidate_bounds(bins: NDArray[np.uint16], largest: float) -> NDArray[np.float64]:
@@ -120,9 +96,3 @@ def _rounding_integral(u: NDArray[np.float64]) -> NDArray[np.float64]:
 def _point_error(value: NDArray[np.float64], bound: float, step: float) -> NDArray[np.float64]:
     clipped = np.minimum(value, bound)
     return np.asarray((value - np.rint(clipped / step) * step) ** 2)
-
-
-def _minima(errors: NDArray[np.float64]) -> NDArray[np.intp]:
-    padded = np.concatenate([[np.inf], errors, [np.inf]])
-    local = np.flatnonzero((padded[1:-1] <= padded[:-2]) & (padded[1:-1] <= padded[2:]))
-    return local[np.argsort(errors[local], kind="stable")[:_KEPT]]

@@ -18,10 +18,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from linglos_deploy.calibration.bins import lower_edges, upper_edges
-from linglos_deploy.calibration.squared_error import candidate_bounds
+from linglos_deploy.calibration.clipping import candidate_bounds
+from linglos_deploy.calibration.registry import Settings
+from linglos_deploy.calibration.statistics import TensorStatistics
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+def entropy(stats: TensorStatistics, settings: Settings) -> float:
+    """Return the bound, among the bins' upper edges and the largest magnitude, with the least divergence."""
+    bins, counts = stats.magnitudes()
+    return least_divergence(bins, counts, stats.absolute_maximum, levels=settings.levels)
 
 
 def least_divergence(bins: NDArray[np.uint16], counts: NDArray[np.int64], largest: float, *, levels: int) -> float:
