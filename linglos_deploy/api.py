@@ -8,7 +8,7 @@ whose ``passed`` is false. Importing this module is cheap; frameworks are import
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace as changed
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from linglos_deploy.calibration.table import CalibrationTable
     from linglos_deploy.engines.options import EngineOptions
     from linglos_deploy.exporters.config import ExportConfig
+    from linglos_deploy.images.options import PreprocessOptions
     from linglos_deploy.images.preprocessing import PreprocessSpec
     from linglos_deploy.models.factory import ModelDescription
     from linglos_deploy.models.loading import ModelSource
@@ -143,6 +144,8 @@ def calibrate(
     resume: bool = False,
     dask: str | None = None,
     strict: bool = False,
+    preprocess: PreprocessOptions | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
     config: CalibrationConfig | None = None,
     threads: int = 0,
     seed: int = 0,
@@ -162,6 +165,8 @@ def calibrate(
         resume: Whether to go on where an interrupted run stopped.
         dask: Address of a dask scheduler whose workers share the images.
         strict: Whether suspicious images are an error.
+        preprocess: How images become the input of a graph that does not say it itself.
+        shapes: Whole shapes of made-up inputs by name, where the graph leaves sizes open and there are no ``data``.
         config: How statistics are collected.
         threads: Threads of ONNX Runtime, 0 for its own choice.
         seed: Of the choice of images, and of synthetic ones.
@@ -176,6 +181,8 @@ def calibrate(
         CalibrationError: A checkpoint belongs to another calibration.
     """
     from linglos_deploy.calibration.calibrate import CalibrationConfig
+    from linglos_deploy.graph.feeds import Sizes
+    from linglos_deploy.images.options import PreprocessOptions
     from linglos_deploy.verbs.calibrate import CalibrateRequest, calibrate_graph
 
     request = CalibrateRequest(
@@ -187,6 +194,8 @@ def calibrate(
         resume=resume,
         dask=dask,
         strict=strict,
+        preprocess=preprocess or PreprocessOptions(),
+        sizes=Sizes(shapes=shapes or {}),
         config=config or CalibrationConfig(),
         threads=threads,
         seed=seed,
@@ -203,6 +212,8 @@ def quantize(
     scheme: QuantScheme | None = None,
     save_plan: StrPath | None = None,
     dry_run: bool = False,
+    data: StrPath | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
     progress: Progress = SILENT,
 ) -> QuantizeResult:
     """Turn a calibration table into a plan that says why, and the plan into an INT8 graph.
@@ -218,6 +229,8 @@ def quantize(
         scheme: How a plan is made.
         save_plan: Where the plan goes; beside the INT8 graph by default.
         dry_run: Whether to stop after the plan.
+        data: Inputs that a conversion of an opset below 13 is checked on; made-up ones if ``None``.
+        shapes: Whole shapes of made-up inputs by name, where the graph leaves sizes open.
         progress: Told about every stage.
 
     Returns:
@@ -229,6 +242,7 @@ def quantize(
         CalibrationError: The table belongs to another graph.
         QuantizationError: The plan cannot be made, or does not fit the graph.
     """
+    from linglos_deploy.graph.feeds import Sizes
     from linglos_deploy.quantization.scheme import QuantScheme
     from linglos_deploy.verbs.quantize import QuantizeRequest, quantize_graph
 
@@ -240,6 +254,8 @@ def quantize(
         out=_path_of(output) or Path(model).with_suffix(".int8.onnx"),
         save_plan=_path_of(save_plan),
         dry_run=dry_run,
+        data=_path_of(data),
+        sizes=Sizes(shapes=shapes or {}),
     )
     return quantize_graph(request, progress=progress)
 

@@ -12,6 +12,10 @@ import typer
 
 from linglos_deploy.calibration.registry import builtin_methods, threshold_methods
 from linglos_deploy.errors import UsageError
+from linglos_deploy.images.layout import Layout
+from linglos_deploy.images.options import PreprocessOptions
+from linglos_deploy.images.options import parse_numbers as parse_channels
+from linglos_deploy.images.preprocessing import Color, Interpolation
 from linglos_deploy.running import load_config
 
 if TYPE_CHECKING:
@@ -119,6 +123,47 @@ Target = Annotated[
 ]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Build engines anew, even those that were built before.")]
 
+_IMAGES = "How images become the input of a graph that does not say it itself"
+ImageSize = Annotated[
+    str | None,
+    typer.Option("--imgsz", metavar="N | HxW", help="Height and width of its images.", rich_help_panel=_IMAGES),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option("--mean", metavar="M,M,M", help="Mean of each channel, or one for all.", rich_help_panel=_IMAGES),
+]
+Std = Annotated[
+    str | None,
+    typer.Option("--std", metavar="S,S,S", help="Standard deviation of each channel.", rich_help_panel=_IMAGES),
+]
+PixelScale = Annotated[
+    float | None,
+    typer.Option("--scale", help="The pixel value that counts as 1 in mean and std [255].", rich_help_panel=_IMAGES),
+]
+Colors = Annotated[
+    Color | None,
+    typer.Option("--color", help="Its channels and their order [by their number; 3: rgb].", rich_help_panel=_IMAGES),
+]
+Axes = Annotated[
+    Layout | None, typer.Option("--layout", help="Order of its axes [by its shape].", rich_help_panel=_IMAGES)
+]
+CropPct = Annotated[
+    float | None,
+    typer.Option("--crop-pct", help="Share that the centre crop keeps after resizing [1].", rich_help_panel=_IMAGES),
+]
+Filter = Annotated[
+    Interpolation | None,
+    typer.Option("--interpolation", help="Filter of the resize [bilinear].", rich_help_panel=_IMAGES),
+]
+InputShapes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape",
+        metavar="NAME=1x3x320x320",
+        help="Shape of a made-up input, where the graph leaves it open; 1x3x320x320 for a single one (repeatable).",
+    ),
+]
+
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
     """Parse ``--imgsz``: one number for a square, ``HEIGHTxWIDTH`` or ``HEIGHT,WIDTH``.
@@ -214,6 +259,34 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
     if match is None or not 1 <= int(match.group(1)) <= int(match.group(2)):
         raise UsageError("--shard takes one of several equal shares.", found=text, expected="such as 3/16, from 1/16")
     return int(match.group(1)), int(match.group(2))
+
+
+def preprocessing(
+    *,
+    imgsz: str | None,
+    mean: str | None,
+    std: str | None,
+    scale: float | None,
+    color: Color | None,
+    layout: Layout | None,
+    crop_pct: float | None,
+    interpolation: Interpolation | None,
+) -> PreprocessOptions:
+    """Put together what was said of how images become input.
+
+    Raises:
+        UsageError: A text is no size, or holds no numbers.
+    """
+    return PreprocessOptions(
+        input_size=parse_size(imgsz),
+        mean=parse_channels(mean, option="--mean"),
+        std=parse_channels(std, option="--std"),
+        color=color,
+        layout=layout,
+        scale=scale,
+        crop_pct=crop_pct,
+        interpolation=interpolation,
+    )
 
 
 def import_from_here() -> None:

@@ -43,6 +43,15 @@ def calibrate(
         int, typer.Option("--sample-every", min=1, help="Look at one element in N only; 1 looks at all.")
     ] = 1,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on images that look wrong.")] = False,
+    imgsz: options.ImageSize = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    scale: options.PixelScale = None,
+    color: options.Colors = None,
+    layout: options.Axes = None,
+    crop_pct: options.CropPct = None,
+    interpolation: options.Filter = None,
+    shape: options.InputShapes = None,
     html: options.Html = None,
     threads: options.Threads = 0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the choice of images, and of synthetic ones.")] = 0,
@@ -60,11 +69,13 @@ def calibrate(
     Examples:
       linglos-deploy calibrate build/linglo_s/model.onnx --data calib/
       linglos-deploy calibrate build/linglo_s/model.onnx --data calib/ --shard 1/2 -o shard1.table
+      linglos-deploy calibrate theirs.onnx --data images/ --mean 0.5 --std 0.5 --imgsz 320
       linglos-deploy calibrate merge shard1.table shard2.table -o calibration.table
     """
     from linglos_deploy import api
     from linglos_deploy.calibration.calibrate import CalibrationConfig
     from linglos_deploy.calibration.sampling import Sampling
+    from linglos_deploy.graph.feeds import parse_shapes
     from linglos_deploy.inspection import summarize_table
     from linglos_deploy.screens import show_table
     from linglos_deploy.verbs.calibrate import merge_table_files
@@ -89,6 +100,17 @@ def calibrate(
             resume=resume,
             dask=dask,
             strict=strict,
+            preprocess=options.preprocessing(
+                imgsz=imgsz,
+                mean=mean,
+                std=std,
+                scale=scale,
+                color=color,
+                layout=layout,
+                crop_pct=crop_pct,
+                interpolation=interpolation,
+            ),
+            shapes=parse_shapes(shape or ()),
             config=CalibrationConfig(
                 per_channel=per_channel, sampling=Sampling(every=sample_every, seed=seed), batch_size=batch
             ),

@@ -23,6 +23,11 @@ def profile(
     batch: Annotated[str, typer.Option("--batch", metavar="1,8,…", help="Batch sizes.")] = "1",
     threads: Annotated[str, typer.Option("--threads", metavar="1,2,…", help="Threads of a run; 0: its choice.")] = "0",
     imgsz: Annotated[str | None, typer.Option("--imgsz", help="Image size for graphs that take any.")] = None,
+    shape: options.InputShapes = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FILE.npz", help="Arrays by input name to run, instead of random numbers."),
+    ] = None,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often the candidates take turns.")] = 8,
     seconds: Annotated[float, typer.Option("--seconds", min=0.0, help="Least measured time of a row.")] = 2.0,
     max_p50_ms: Annotated[
@@ -53,9 +58,11 @@ def profile(
     Examples:
       linglos-deploy profile build/linglo_s
       linglos-deploy profile build/linglo_s --backend onnxruntime --backend openvino --batch 1,8 --html latency.html
+      linglos-deploy profile theirs.onnx --shape tokens=1x128 --shape mask=1x128
       linglos-deploy profile build/linglo_s/model.int8.onnx --threads 1 --max-p50-ms 40
     """
     from linglos_deploy import api
+    from linglos_deploy.graph.feeds import parse_shapes
     from linglos_deploy.profiling.access import EngineAccess
     from linglos_deploy.profiling.plan import MeasurementPlan
     from linglos_deploy.screens import show_profile
@@ -64,6 +71,8 @@ def profile(
         batch_sizes=options.parse_numbers(batch, option="--batch"),
         threads=options.parse_numbers(threads, option="--threads", least=0),
         image_size=options.parse_size(imgsz),
+        shapes=parse_shapes(shape or ()),
+        data=data,
         rounds=rounds,
         min_seconds=seconds,
         operators=operators,

@@ -32,6 +32,11 @@ def quantize(
         Path | None, typer.Option("--save-plan", metavar="FILE", help="Where the plan goes [beside the INT8 graph].")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Make the plan and stop.")] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="PATH", help="Inputs to check a conversion of the opset on; made up without."),
+    ] = None,
+    shape: options.InputShapes = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
@@ -45,6 +50,7 @@ def quantize(
       linglos-deploy quantize model.onnx --table calibration.table --nodes-to-exclude 'head/.*' --method percentile
     """
     from linglos_deploy import api
+    from linglos_deploy.graph.feeds import parse_shapes
     from linglos_deploy.screens import show_plan
 
     result = api.quantize(
@@ -55,6 +61,8 @@ def quantize(
         scheme=options.quant_scheme(method, percentile, weight_bits, nodes_to_exclude),
         save_plan=save_plan,
         dry_run=dry_run,
+        data=data,
+        shapes=parse_shapes(shape or ()),
         progress=Terminal(quiet=quiet),
     )
     show(result, show_plan, as_json=as_json)

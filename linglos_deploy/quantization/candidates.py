@@ -96,7 +96,9 @@ def _impossible(layer: Layer) -> str | None:
         return "its weight is computed while the model runs, not constant"
     if layer.weight_input == 0:
         return "its constant is the left factor, whose channels no INT8 kernel scales"
-    rank, dtype = len(layer.weight.shape or ()), layer.weight.dtype
+    tensor = ir.convenience.get_const_tensor(layer.weight)  # a Constant node's output may state no shape itself
+    assert tensor is not None, "the weight is constant"
+    rank, dtype = len(tensor.shape), tensor.dtype
     convolution = layer.node.op_type.startswith("Conv")
     if rank < 3 if convolution else rank != 2:
         return f"its weight has {rank} axes, so it is not a plain {layer.node.op_type}"

@@ -1,0 +1,72 @@
+"""The command line over graphs that other people made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from tests.commandline import run
+from tests.verbs.graphs import grey_net, voice, voice_data
+from tests.verbs.test_foreign_graphs import pictures
+
+GREY = ("--mean", "0.5", "--std", "0.25", "--imgsz", "16x24", "--threads", "1", "-q")
+
+
+def test_calibrate_and_quantize_take_a_foreign_graph_with_options(tmp_path: Path) -> None:
+    model, data, table = grey_net(tmp_path / "grey.onnx"), pictures(tmp_path / "images"), tmp_path / "t.table"
+    done = run("calibrate", model, "--data", data, *GREY, "-o", table).expect(0)
+    assert "16 x 24, grey, nchw, bilinear, crop 1, scale 255, mean 0.5, std 0.25" in " ".join(done.stderr.split())
+    done = run("quantize", model, "--table", table, "-q").expect(0)
+    assert "of opset 9 and was converted to 17" in " ".join(done.stderr.split())
+    assert (tmp_path / "grey.int8.onnx").is_file()
+
+
+def test_what_is_missing_is_an_error_that_names_the_options(tmp_path: Path) -> None:
+    model, data = grey_net(tmp_path / "grey.onnx"), pictures(tmp_path / "images", 1)
+    table = ("-q", "-o", tmp_path / "t.table")
+    for options, missing in [((), "--mean"), (("--mean", "0"), "--imgsz"), (("--mean", "0", "--imgsz", "8"), "--std")]:
+        run("calibrate", model, "--data", data, *options, *table).explain(2, missing)
+    assert not (tmp_path / "t.table").exists()
+
+
+def test_profile_measures_several_inputs_on_given_arrays_or_shapes(tmp_path: Path) -> None:
+    model, data = voice(tmp_path / "voice.onnx"), voice_data(tmp_path / "voice.npz")
+    quick = ("--rounds", "1", "--seconds", "0", "--threads", "1", "--json", "-q")
+    report = json.loads(run("profile", model, "--data", data, "--batch", "3", *quick).expect(0).stdout)
+    assert report["rows"][0]["outcome"] == "measured"
+    assert report["rows"][0]["batch"] == 3
+    failed = run("profile", model, *quick).expect(1)
+    assert "No input can be made up for 'rate'" in json.loads(failed.stdout)["rows"][0]["reason"]
+    grey = grey_net(tmp_path / "grey.onnx")
+    shaped = json.loads(run("profile", grey, "--shape", "1x1x16x24", *quick).expect(0).stdout)
+    assert shaped["rows"][0]["image_size"] == [16, 24]
+
+
+@pytest.mark.parametrize("verb", ["inspect", "profile"])
+def test_a_graph_with_axes_without_names_is_shown_and_measured(verb: str, tmp_path: Path) -> None:
+    grey = grey_net(tmp_path / "grey.onnx")
+    options = ("--rounds", "1", "--seconds", "0", "--imgsz", "16", "-q") if verb == "profile" else ()
+    assert "grey" in run(verb, grey, *options).expect(0).stdout
+
+
+def test_weights_in_constant_nodes_are_quantized(tmp_path: Path) -> None:
+    model = onnx.load(grey_net(tmp_path / "grey.onnx", opset=9))
+    weights = [tensor for tensor in model.graph.initializer if tensor.name != "scales"]
+    for tensor in weights:
+        model.graph.initializer.remove(tensor)
+        model.graph.node.insert(0, helper.make_node("Constant", [], [tensor.name], value=tensor))
+    kept = [value for value in model.graph.input if value.name in ("x", "scales")]
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+    onnx.save(model, tmp_path / "constants.onnx")
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((4, 1, 16, 24)).astype(np.float32))
+    table = tmp_path / "t.table"
+    run("calibrate", tmp_path / "constants.onnx", "--data", tmp_path / "x.npy", "-q", "-o", table).expect(0)
+    run("quantize", tmp_path / "constants.onnx", "--table", table, "--shape", "1x1x16x24", "-q").expect(0)
+    made = onnx.load(tmp_path / "constants.int8.onnx").graph.node
+    assert sum(node.op_type == "QuantizeLinear" for node in made) == 2
