@@ -51,6 +51,25 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerProof:
+    """In what one convolution or matrix product of the graph runs.
+
+    Attributes:
+        node: The node's name.
+        op_type: Its operator.
+        asked: The precision that the graph asks for.
+        got: The precision that it has in the engine; empty if that cannot be told.
+        reason: Why it has another one, or why it cannot be told.
+    """
+
+    node: str
+    op_type: str
+    asked: str
+    got: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PrecisionProof:
     """What the inspector says about the layers of a built engine.
 
@@ -58,10 +77,11 @@ class PrecisionProof:
         inspected: Whether the engine was inspected.
         detail: One sentence: what was found, or why nothing was looked at, such as ``not inspected, no GPU``.
         expected: Precisions that the graph asks for, such as ``("int8", "float16")``.
-        layers: Number of layers per precision of their outputs.
+        layers: Number of the engine's layers per precision of what they read.
         reformat_layers: Number of layers that only change a tensor's format or type.
         time_share: Share of the running time per precision, empty if not measured.
-        missing: Precisions that the graph asks for and no layer has.
+        missing: Precisions that the graph asks for and that every layer that was asked for it is known to lack.
+        nodes: Every convolution and matrix product of the graph, with what it was asked for and what it got.
     """
 
     inspected: bool
@@ -71,6 +91,7 @@ class PrecisionProof:
     reformat_layers: int = 0
     time_share: Mapping[str, float] | None = None
     missing: tuple[str, ...] = ()
+    nodes: tuple[LayerProof, ...] = ()
 
 
 UNKNOWN = PrecisionProof(inspected=False, detail="not inspected")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from linglos_deploy.artifacts import OnnxArtifact, load_onnx
+from linglos_deploy.backends.trt.asked import asked_layers
 from linglos_deploy.backends.trt.cuda import Cuda
 from linglos_deploy.backends.trt.flavour import Flavour
 from linglos_deploy.backends.trt.precision import expected_precisions, read_inspector
@@ -43,7 +44,8 @@ def prove_precisions(
         why_not: Why there is none.
         load_cuda: Imports the CUDA bindings.
     """
-    expected = expected_precisions(load_onnx(model.path))
+    asked = asked_layers(load_onnx(model.path))
+    expected = expected_precisions(asked)
     if device is None:
         return PrecisionProof(False, f"not inspected, {why_not}", expected=expected)
     options = RunOptions(cuda_graphs=False, allow_host_code=True, weights=model.path)  # it was built here just now
@@ -55,7 +57,7 @@ def prove_precisions(
             text = inspector.get_engine_information(module.LayerInformationFormat.JSON)
     except LinglosError as error:
         return PrecisionProof(False, f"not inspected: {error.message} {error.found or ''}".strip(), expected=expected)
-    return read_inspector(text, expected, times)
+    return read_inspector(text, asked, times)
 
 
 def _time_layers(session: Session) -> dict[str, float]:
