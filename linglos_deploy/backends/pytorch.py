@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import importlib.metadata
 import importlib.util
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from linglos_deploy.artifacts import BATCH_AXIS, Artifact, TorchModel
@@ -86,6 +88,75 @@ class PyTorch:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """How far float32 is from float64 on the way through a module, for one output.
+
+    Attributes:
+        max_relative: Largest difference over the largest magnitude.
+        sqnr_db: Ratio of the energies of float64's answer and of the difference, in decibels.
+    """
+
+    max_relative: float
+    sqnr_db: float
+
+
+def float32_noise(model: TorchModel, batches: Iterable[Batch]) -> dict[str, Noise] | None:
+    """Run a module in float32 and in float64 on the same inputs; tell per output what float32 itself costs.
+
+    A graph cannot be asked to agree with the module more closely than the module agrees with itself: sums of an
+    ill-conditioned network, or two boxes with nearly the same score, come out otherwise in another order.
+
+    Args:
+        model: The model.
+        batches: Inputs, read once.
+
+    Returns:
+        Infinite noise where an output differs in shape or in what is finite; ``None`` if the module does not run in
+        float64, because it makes float32 tensors of its own, say.
+    """
+    import numpy as np
+
+    worst: dict[str, list[float]] = {name: [0.0, 0.0, 0.0, 0.0] for name in model.output_names}
+    try:
+        with PyTorch().open(model) as single:
+            answers = [(batch, dict(single.run(batch))) for batch in batches]
+        with PyTorch(double=True).open(model) as double:
+            for batch, answer in answers:
+                for name, exact in double.run(batch).items():
+                    difference, largest, noise, signal = _distance(np.asarray(exact), np.asarray(answer[name]))
+                    sums = worst[name]
+                    sums[:] = [max(sums[0], difference), max(sums[1], largest), sums[2] + noise, sums[3] + signal]
+    except RunError:
+        return None
+    return {
+        name: Noise(
+            max_relative=difference / largest if largest else difference,
+            sqnr_db=math.inf if not noise else 10 * math.log10(signal / noise) if signal else -math.inf,
+        )
+        for name, (difference, largest, noise, signal) in worst.items()
+    }
+
+
+def _distance(exact: Any, found: Any) -> tuple[float, float, float, float]:
+    """Return the largest difference and magnitude, and the energies of difference and exact answer."""
+    import numpy as np
+
+    one, other = exact.astype(np.float64), found.astype(np.float64)
+    if one.shape != other.shape:
+        return math.inf, 1.0, math.inf, 1.0
+    finite = np.isfinite(one)
+    if not np.array_equal(one[~finite], other[~finite], equal_nan=True):
+        return math.inf, 1.0, math.inf, 1.0
+    difference = one[finite] - other[finite]
+    return (
+        float(np.abs(difference).max(initial=0.0)),
+        float(np.abs(one[finite]).max(initial=0.0)),
+        float((difference**2).sum()),
+        float((one[finite] ** 2).sum()),
+    )
+
+
 class _ModuleRunner:
     """An open module."""
 
@@ -101,13 +172,15 @@ class _ModuleRunner:
         if isinstance(known, Exception):
             raise known
         other = two if not isinstance(two, Exception) else {}
+        larger = self._try(model, 1, more=1) if model.preprocess is None and model.sizes else known
+        moved = larger if not isinstance(larger, Exception) else known
         self._signature = ModelSignature(
             inputs=model.inputs,
             outputs=tuple(
                 TensorSpec(
                     name,
                     array.dtype.name,
-                    _output_shape(name, array, other.get(name), model),
+                    _output_shape(name, array, other.get(name), moved[name], model),
                 )
                 for name, array in known.items()
             ),
@@ -123,11 +196,12 @@ class _ModuleRunner:
         self._signature.check_inputs(batch)
         return self._forward({name: batch[name] for name in self._signature.input_names})
 
-    def _try(self, model: TorchModel, batch: int) -> dict[str, Any] | RunError:
-        """Run zeros; a module may take one batch size only."""
+    def _try(self, model: TorchModel, batch: int, *, more: int = 0) -> dict[str, Any] | RunError:
+        """Run zeros, with other named sizes than nominal if asked for; a module may take one size only."""
         import numpy as np
 
-        shapes = model.input_shapes(batch=batch)
+        sizes = {name: size + more for name, size in model.sizes.items()}
+        shapes = replace(model, sizes=sizes).input_shapes(batch=batch) if more else model.input_shapes(batch=batch)
         try:
             return self._forward({spec.name: np.zeros(shapes[spec.name], spec.dtype) for spec in model.inputs})
         except RunError as error:
@@ -157,18 +231,19 @@ class _ModuleRunner:
         return dict(zip(self._output_names, arrays, strict=True))
 
 
-def _output_shape(name: str, array: Any, other_array: Any, model: TorchModel) -> tuple[Dim, ...]:
+def _output_shape(name: str, array: Any, other_array: Any, moved: Any, model: TorchModel) -> tuple[Dim, ...]:
     """Return which axes follow the batch, and which may follow another size of the input.
 
     Args:
         name: Of the output.
         array: What came out of a run of one batch size.
         other_array: What came out of another; ``None`` if there was only one, so samples lie along the first axis.
-        model: Says whether there are other sizes than the batch's.
+        moved: What came out of a run with other sizes than the batch's; the first if there was none.
+        model: Says whether it takes images.
     """
     one: tuple[int, ...] = array.shape
     two = other_array.shape if other_array is not None else (2, *one[1:]) if one[:1] == (1,) else one
-    if len(one) != len(two):
+    if not len(one) == len(two) == moved.ndim:
         return tuple(f"{name}_{axis}" for axis in range(len(one)))
     spatial = len(one) == 4 and any(dim in spec.dims for spec in model.inputs for dim in ("height", "width"))
     shape: list[Dim] = []
@@ -177,6 +252,8 @@ def _output_shape(name: str, array: Any, other_array: Any, model: TorchModel) ->
             shape.append(BATCH_AXIS if (size, other) == (1, 2) else f"{name}_{axis}")
         elif spatial and axis >= 2:
             shape.append(f"{name}_{('height', 'width')[axis - 2]}")
+        elif moved.shape[axis] != array.shape[axis]:
+            shape.append(f"{name}_{axis}")
         else:
             shape.append(size)
     return tuple(shape)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +13,11 @@ from torch import nn
 from linglos_deploy.artifacts import TorchModel
 from linglos_deploy.backends import registry
 from linglos_deploy.backends.base import Device, Runtime
-from linglos_deploy.backends.pytorch import PyTorch
+from linglos_deploy.backends.pytorch import Noise, PyTorch, float32_noise
 from linglos_deploy.choices import Weights
 from linglos_deploy.errors import ArtifactError, DataError, MissingDependencyError, RunError
 from linglos_deploy.images.preprocessing import PreprocessSpec
+from linglos_deploy.signature import TensorSpec
 from tests.backends.graphs import affine_graph
 
 
@@ -99,6 +102,63 @@ def test_a_wrong_number_of_outputs_is_named() -> None:
     ):
         pass
     assert caught.value.found == "2"
+
+
+class Cancels(nn.Module):
+    """Loses digits in float32: what is left of a large number is small."""
+
+    def __init__(self, offset: float) -> None:
+        super().__init__()
+        self.register_buffer("offset", torch.tensor(offset))
+
+    def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"small": (image + self.offset) - self.offset, "same": image}
+
+
+def test_the_noise_of_a_module_is_what_float32_costs_it() -> None:
+    images = np.random.default_rng(0).random((3, 3, 8, 4), dtype=np.float32)
+    batches = [{"image": images[:1]}, {"image": images[1:]}]
+    mild, severe = (
+        float32_noise(dataclasses.replace(model(lambda x: x, "small", "same"), module=Cancels(offset)), batches)
+        for offset in (1.0, 1e5)
+    )
+    assert mild is not None
+    assert severe is not None
+    assert mild["same"] == Noise(0.0, math.inf)
+    assert mild["small"].max_relative < 1e-6 < 1e-3 < severe["small"].max_relative
+    assert mild["small"].sqnr_db > 120 > 60 > severe["small"].sqnr_db
+    assert torch.get_default_dtype() is torch.float32
+
+
+def test_a_module_that_stays_in_float32_has_no_referee() -> None:
+    stubborn = model(lambda x: x.flatten(1) @ torch.ones(96, 2, dtype=torch.float32), "y")
+    assert float32_noise(stubborn, [{"image": np.ones((1, 3, 8, 4), np.float32)}]) is None
+    assert torch.get_default_dtype() is torch.float32
+
+
+def test_nested_outputs_and_several_inputs_come_by_name() -> None:
+    class Both(nn.Module):
+        def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> dict[str, object]:
+            return {"sum": (tokens * mask).sum(1), "parts": (tokens, [mask]), "constant": torch.arange(3)}
+
+    both = dataclasses.replace(
+        model(lambda x: x, "sum", "parts_0", "parts_1_0", "constant"),
+        module=Both(),
+        preprocess=None,
+        inputs=(TensorSpec("mask", "bool", ("batch", "n")), TensorSpec("tokens", "int64", ("batch", "n"))),
+        sizes={"n": 5},
+    )
+    tokens, mask = np.arange(12).reshape(2, 6), np.arange(12).reshape(2, 6) % 2 == 0
+    with PyTorch().open(both) as runner:
+        assert [spec.describe() for spec in runner.signature.outputs] == [
+            "sum int64[batch]",
+            "parts_0 int64[batch, parts_0_1]",
+            "parts_1_0 bool[batch, parts_1_0_1]",
+            "constant int64[3]",
+        ]
+        outputs = runner.run({"tokens": tokens, "mask": mask})
+    np.testing.assert_array_equal(outputs["sum"], (tokens * mask).sum(1))
+    np.testing.assert_array_equal(outputs["parts_1_0"], mask)
 
 
 def test_a_graph_is_refused(tmp_path: Path) -> None:
