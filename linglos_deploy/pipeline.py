@@ -13,14 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact, TorchModel, tool_versions
+from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact, TorchModel, load_onnx, tool_versions
 from linglos_deploy.backends.base import Runtime
 from linglos_deploy.backends.batching import AnyBatch
 from linglos_deploy.backends.onnxruntime import EXACT_SESSION_OPTIONS, OnnxRuntime
 from linglos_deploy.backends.pytorch import PyTorch
 from linglos_deploy.bundle import GOLDEN, SCHEMA, EngineEntry, Golden, GraphEntry, InputKind, Manifest, seal_bundle
-from linglos_deploy.calibration.calibrate import calibrate
+from linglos_deploy.calibration.calibrate import CalibrationConfig, calibrate
 from linglos_deploy.calibration.table import CalibrationTable
+from linglos_deploy.calibration.targets import quantizable_activations
 from linglos_deploy.choices import Precision, Weights
 from linglos_deploy.codec import write_json
 from linglos_deploy.engines.compiling import AUTO, choose_compilers, compile_graph, not_built
@@ -29,7 +30,7 @@ from linglos_deploy.engines.sizes import check_covers, check_fit
 from linglos_deploy.errors import UsageError
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.export import export_onnx
-from linglos_deploy.exporters.precision import convert_precision
+from linglos_deploy.exporters.precision import KINDS, convert_precision, tensors_at_risk
 from linglos_deploy.files import atomic_directory, check_free
 from linglos_deploy.golden_tensors import golden_images, preprocess_golden, real_images, write_golden
 from linglos_deploy.images.checks import check_data, warn_of_findings
@@ -266,11 +267,10 @@ def make_graphs(work: Work) -> tuple[OnnxArtifact, ...]:
     reference = export_onnx(work.model, request.graph, out=folder / "model.onnx", progress=progress)
     if request.precision is Precision.FP32:
         return (reference,)
-    table = observe(work, reference) if request.precision.is_int8 or request.data is not None else None
+    table = observe(work, reference)
     deployed = reference
     with tempfile.TemporaryDirectory(prefix="linglos-export-") as scratch:
         if request.precision.is_int8:
-            assert table is not None
             plan = plan_quantization(reference, table, replace(request.scheme, floating=request.precision.floating))
             plan.save(folder / "plan.json")
             place = folder if request.precision is Precision.INT8 else Path(scratch)
@@ -280,21 +280,29 @@ def make_graphs(work: Work) -> tuple[OnnxArtifact, ...]:
                 deployed,
                 request.precision,
                 out=folder / f"model.{request.precision}.onnx",
-                ranges={name: seen.absolute_maximum for name, seen in table.tensors.items()} if table else None,
+                ranges={name: seen.absolute_maximum for name, seen in table.tensors.items()},
                 progress=progress,
             )
     return (reference, deployed)
 
 
 def observe(work: Work, reference: OnnxArtifact) -> CalibrationTable:
-    """Run the calibration images through the reference once and keep what was seen."""
+    """Run the calibration images through the reference once and keep what was seen.
+
+    For 16 bits that is more than layers read: whatever could outgrow them. Made-up images show that, too, and nothing
+    else, so their table is not kept unless INT8 ranges come from it.
+    """
+    graph, kind = load_onnx(reference.path), KINDS.get(work.request.precision.floating)
+    at_risk = tensors_at_risk(graph, kind) if kind is not None else ()
     table = calibrate(
         reference,
         work.images.calibration,
         runtime=OnnxRuntime(threads=work.request.threads, reuse_outputs=True),
+        config=CalibrationConfig(tensors=(*quantizable_activations(graph), *at_risk)),
         progress=work.progress,
     )
-    table.save(work.folder / "calibration.table")
+    if work.request.precision.is_int8 or work.request.data is not None:
+        table.save(work.folder / "calibration.table")
     return table
 
 

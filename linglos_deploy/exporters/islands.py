@@ -6,7 +6,7 @@ cannot store must not leave float32 before something brings it back to an ordina
     mean      x -> mean -> x - mean                                  up to where data meets the statistic
     wide      x -> x^2 -> mean -> + 1e-12 -> sqrt -> x / sqrt        squares, sums, exponentials, tiny offsets
     softmax   q k -> scores (+ mask) -> softmax -> product with v    weights of 1/N lie below float16's smallest normal
-    huge      scores + -3.4e38 -> softmax                            what is finite in float32 only
+    beyond    scores + -3.4e38 -> softmax                            what float32 alone can hold
     exact     positions, sizes, masks made of integers               up to where they meet data
     pixels    the normalization of pixels                            0..255 minus an offset, before any weight
 
@@ -90,8 +90,8 @@ class Loses(IntEnum):
     """A mean, or the root of one: it fits, but its rounding goes into everything that it is taken from or divides."""
     WIDE = 2
     """Squares, sums, exponentials, reciprocals, probabilities: too large or too small for 16 bits, or both."""
-    HUGE = 3
-    """Finite in float32, infinite in 16 bits."""
+    BEYOND = 3
+    """All of it: finite in float32, infinite or nothing but zeros in 16 bits."""
 
 
 Judgement = tuple[str | None, Loses]
@@ -162,7 +162,7 @@ class _Survey:
             self.weighted.update(graph.inputs)
         for value in graph.inputs:
             if out_of_range(self.ranges.get(value.name or "", 0.0), self.kind):
-                self.losses[value] = Loses.HUGE
+                self.losses[value] = Loses.BEYOND
         for node in graph:
             for body in bodies(node):
                 self.visit(body, inner=True)
@@ -201,9 +201,9 @@ class _Survey:
             if bound is None or not is_float32(output):
                 continue
             if out_of_range(bound, self.kind):
-                self.losses[output] = Loses.HUGE
+                self.losses[output] = Loses.BEYOND
                 self._keep(node, f"reaches {bound:.4g} in calibration")
-            elif self.losses[output] is Loses.HUGE:
+            elif self.losses[output] is Loses.BEYOND:
                 self.losses[output] = Loses.NOTHING
 
     def _judge(self, node: ir.Node) -> Judgement:
@@ -224,11 +224,11 @@ class _Survey:
                 return "its scale is beyond 16 bits", Loses.WIDE
             return ("reads what 16 bits cannot store" if worst >= Loses.WIDE else None), Loses.NOTHING
         if row.layout or node.op_type in _JOINS:
-            worst = Loses.HUGE if constants is Loss.HUGE else worst
+            worst = Loses.BEYOND if constants is Loss.HUGE else worst
             return ("moves what 16 bits cannot store" if worst >= Loses.WIDE else None), worst
         if self.exact.issuperset(computed) and not (row.sets_type and not computed and constants is Loss.NOTHING):
-            huge = constants is Loss.HUGE or worst is Loses.HUGE
-            return "made of integers and positions", Loses.HUGE if huge else Loses.NOTHING
+            huge = constants is Loss.HUGE or worst is Loses.BEYOND
+            return "made of integers and positions", Loses.BEYOND if huge else Loses.NOTHING
         return self._judge_function(node, computed, worst, constants)
 
     def _judge_product(self, node: ir.Node, worst: Loses, constants: Loss) -> Judgement:
@@ -262,7 +262,7 @@ class _Survey:
         if node.op_type == "Mul" and node.inputs[0] is node.inputs[1]:
             return str(Risk.RANGE), Loses.WIDE
         if constants is Loss.HUGE:
-            return "a constant beyond 16 bits", Loses.HUGE
+            return "a constant beyond 16 bits", Loses.BEYOND
         met = self._after_meeting(node, computed, worst)
         if constants is Loss.TINY:
             added = node.op_type in {"Add", "Sub", *_LIMITS}
@@ -284,7 +284,7 @@ class _Survey:
         """Return what a function of several values loses: ordinary data brings statistics back to its own size."""
         if node.op_type in _BOUNDED:
             return Loses.NOTHING
-        if worst is Loses.HUGE:
+        if worst is Loses.BEYOND:
             return worst
         ordinary = [value for value in computed if value not in self.exact]
         return min((self.losses.get(value, Loses.NOTHING) for value in ordinary), default=worst)

@@ -12,16 +12,19 @@ import onnx_ir as ir
 from linglos_deploy.artifacts import OnnxArtifact, Step, load_onnx, onnx_signature, tool_versions
 from linglos_deploy.choices import Precision
 from linglos_deploy.errors import ExportError, UsageError
-from linglos_deploy.exporters.islands import float32_islands, out_of_range
+from linglos_deploy.exporters.islands import PRODUCTS, float32_islands, is_float32, out_of_range
 from linglos_deploy.exporters.narrowing import LARGEST, SMALLEST_NORMAL
 from linglos_deploy.exporters.retype import PlainConstants, RetypeFloats
 from linglos_deploy.files import atomic_file, sha256_bytes
 from linglos_deploy.graph.metadata import PREFIX
+from linglos_deploy.graph.operators import operator
 from linglos_deploy.graph.opset import opset_of, to_opset
 from linglos_deploy.graph.passes.running import run_passes
 from linglos_deploy.progress import SILENT, Progress
 
 KINDS = {Precision.FP16: ir.DataType.FLOAT16, Precision.BF16: ir.DataType.BFLOAT16}
+MOST_WARNINGS = 5
+_GROWING = frozenset({"Add", "Sub", "Sum", "Mul", "Div"})
 BFLOAT16_OPSET = 22
 """The first opset whose Conv takes bfloat16."""
 FLOAT16_SCALES_OPSET = 19
@@ -95,19 +98,39 @@ def to_sixteen_bits(
     return _checked(typed), retype.kept
 
 
-def range_warnings(model: onnx.ModelProto, kind: ir.DataType, ranges: Mapping[str, float]) -> tuple[str, ...]:
-    """Return a warning for each float32 tensor that 16 bits cannot hold with room to spare, largest first."""
-    floats = {
-        value.name
-        for value in _inferred(model).graph.value_info
-        if value.type.tensor_type.elem_type == ir.DataType.FLOAT
-    }
-    close = [(bound, name) for name, bound in ranges.items() if name in floats and out_of_range(bound, kind)]
+def tensors_at_risk(model: onnx.ModelProto, kind: ir.DataType) -> tuple[str, ...]:
+    """Return the tensors whose range a calibration should show before they are stored in 16 bits.
+
+    These are what sums, products and layers give, also inside norms, unless they stay in float32 anyway. Everything
+    else repeats or bounds them. None for bfloat16, which reaches as far as float32.
+    """
+    if kind == ir.DataType.BFLOAT16:
+        return ()
+    graph = ir.from_proto(_inferred(model))
+    islands = float32_islands(graph, kind)
     return tuple(
+        str(output.name)
+        for node in graph.graph
+        if operator(node).work in PRODUCTS or node.op_type in _GROWING
+        for output in node.outputs[:1]
+        if is_float32(output) and not all(each in islands for each in (node, *output.consumers()))
+    )
+
+
+def range_warnings(model: onnx.ModelProto, kind: ir.DataType, ranges: Mapping[str, float]) -> tuple[str, ...]:
+    """Return a warning for each float32 tensor that 16 bits cannot hold, largest first; one for the rest of many."""
+    graph = _inferred(model).graph
+    values = (*graph.input, *graph.value_info, *graph.output)
+    floats = {value.name for value in values if value.type.tensor_type.elem_type == ir.DataType.FLOAT}
+    close = [(bound, name) for name, bound in ranges.items() if name in floats and out_of_range(bound, kind)]
+    warnings = [
         f"Tensor '{name}' reaches {bound:.4g}; {kind.name.lower()} counts from {SMALLEST_NORMAL[kind]:.2g} to "
         f"{LARGEST[kind]:.5g}. What makes and reads it stays in float32."
         for bound, name in sorted(close, reverse=True)
-    )
+    ]
+    rest = len(warnings) - MOST_WARNINGS
+    more = f"{rest} more tensors are too large or too small for {kind.name.lower()} and stay in float32."
+    return (*warnings[:MOST_WARNINGS], *([more] if rest > 0 else []))
 
 
 def _in_opset(model: onnx.ModelProto, kind: ir.DataType) -> onnx.ModelProto:
