@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,10 @@ from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.errors import ArtifactError, DataError, LinglosError, MissingDependencyError
 from linglos_deploy.files import sha256_file
 from linglos_deploy.graph.inputs import open_inputs
+from linglos_deploy.images.dataset import ImageDataset
 from linglos_deploy.images.preprocessing import PreprocessSpec
+from linglos_deploy.images.samples import Dataset
+from linglos_deploy.images.tensors import TensorDataset
 from linglos_deploy.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -37,10 +40,10 @@ class ShardTask:
     Attributes:
         model: The graph; its path is opened on the worker.
         data: Where the images are, on the worker.
-        preprocess: How they become model input; ``None`` for arrays by input name.
-        listing: Digest of the names, sizes and first and last bytes that the worker must find there.
-        limit: Largest number of images of the whole dataset.
-        seed: Of the choice of these images.
+        preprocess: How they become model input, ``None`` if they are arrays by input name.
+        found: Digest of the names, sizes and first and last bytes that the worker must find there.
+        selection: Which of the images there are this shard's.
+        listing: Digest of the whole selection.
         index: Which shard, from 1.
         count: Of how many.
         runtime: Runs the graph; it is pickled.
@@ -50,9 +53,9 @@ class ShardTask:
     model: OnnxArtifact
     data: Path
     preprocess: PreprocessSpec | None
+    found: str
+    selection: tuple[int, ...]
     listing: str
-    limit: int | None
-    seed: int
     index: int
     count: int
     runtime: Runtime
@@ -61,36 +64,31 @@ class ShardTask:
 
 def calibrate_distributed(
     model: OnnxArtifact,
+    dataset: Dataset,
     data: Path,
-    preprocess: PreprocessSpec | None,
     *,
     address: str,
     runtime: Runtime,
     config: CalibrationConfig = DEFAULT,
     shards: int | None = None,
-    limit: int | None = None,
-    seed: int = 0,
     progress: Progress = SILENT,
 ) -> CalibrationTable:
     """Collect all shards on a cluster and merge them as they come in.
 
     Args:
         model: A float32 graph, at a path that all workers see.
-        data: The images, at a path that all workers see.
-        preprocess: How they become model input; ``None`` for arrays by input name.
+        dataset: The images, opened here; workers take the same ones, whatever they might choose themselves.
+        data: Where they are, a path that all workers see.
         address: Of the scheduler, such as ``tcp://10.0.0.1:8786``.
         runtime: Runs the graph on each worker.
         config: How to collect.
         shards: Number of shards; four per worker if ``None``.
-        limit: Largest number of images; all if ``None``.
-        seed: Of the choice of these images.
         progress: Told of every shard.
 
     Raises:
         MissingDependencyError: dask.distributed is not installed, or the cluster cannot be reached or has no worker.
         LinglosError: A shard failed, for any reason that :func:`~.calibrate.calibrate` can have.
     """
-    dataset = open_inputs(data, model, preprocess, verify=False, progress=progress).limit(limit, seed=seed)
     with _connected(address) as client:
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
         count = min(len(dataset), shards or max(1, workers * SHARDS_PER_WORKER))
@@ -99,11 +97,34 @@ def calibrate_distributed(
                 f"The dask cluster at {address} has no workers.",
                 next_step=f"dask worker {address}",
             )
-        tasks = [
-            ShardTask(model, data.absolute(), preprocess, dataset.listing, limit, seed, index, count, runtime, config)
-            for index in range(1, count + 1)
-        ]
+        tasks = [shard_task(model, dataset, data, index, count, runtime, config) for index in range(1, count + 1)]
         return _merge_as_completed(client, tasks, progress)
+
+
+def shard_task(
+    model: OnnxArtifact,
+    dataset: Dataset,
+    data: Path,
+    index: int,
+    count: int,
+    runtime: Runtime,
+    config: CalibrationConfig = DEFAULT,
+) -> ShardTask:
+    """Return what a worker needs to know of shard ``index``, from 1, of ``count``."""
+    shard = dataset.shard(index, count)
+    assert isinstance(shard, ImageDataset | TensorDataset)
+    return ShardTask(
+        model=model,
+        data=data.absolute(),
+        preprocess=dataset.spec,
+        found=shard.source.listing,
+        selection=shard.selection,
+        listing=shard.listing,
+        index=index,
+        count=count,
+        runtime=runtime,
+        config=config,
+    )
 
 
 def run_shard(task: ShardTask) -> bytes:
@@ -121,15 +142,16 @@ def run_shard(task: ShardTask) -> bytes:
         raise ArtifactError(
             f"A worker sees another graph at '{task.model.path}'.", found=digest[:12], expected=task.model.digest[:12]
         )
-    dataset = open_inputs(task.data, task.model, task.preprocess, verify=False).limit(task.limit, seed=task.seed)
-    if dataset.listing != task.listing:
+    dataset = open_inputs(task.data, task.model, task.preprocess, verify=False)
+    assert isinstance(dataset, ImageDataset | TensorDataset)
+    if dataset.source.listing != task.found:
         raise DataError(
             f"A worker sees other images at '{task.data}'.",
-            found=f"{len(dataset)} images, listing {dataset.listing[:12]}",
-            expected=f"listing {task.listing[:12]}",
+            found=f"{len(dataset)} images, listing {dataset.source.listing[:12]}",
+            expected=f"listing {task.found[:12]}",
             next_step="let all workers read the same shared folder",
         )
-    shard = dataset.shard(task.index, task.count)
+    shard = replace(dataset, selection=task.selection, listing=task.listing, shards=task.count, shard_index=task.index)
     return container.encode(calibrate(task.model, shard, runtime=task.runtime, config=task.config))
 
 

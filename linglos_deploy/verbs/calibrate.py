@@ -85,13 +85,11 @@ def calibrate_graph(request: CalibrateRequest, *, progress: Progress = SILENT) -
 
         table = calibrate_distributed(
             model,
+            images,
             request.data,
-            spec,
             address=request.dask,
             runtime=runtime,
             config=request.config,
-            limit=request.images,
-            seed=request.seed,
             progress=progress,
         )
     else:

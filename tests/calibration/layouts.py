@@ -115,19 +115,26 @@ EXACT = ("pictures", "token first", "time first", "flattened tokens", "flattened
 
 def layout_graph(path: Path, layout: str, *, batch: int | str = "batch") -> OnnxArtifact:
     """Save one of :data:`NODES`."""
-    model = helper.make_model(
-        helper.make_graph(
-            NODES[layout],
-            "layout",
-            [helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, CHANNELS, SIDE, SIDE])],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * (2 if layout in ROWS else 3))],
-            initializer=[numpy_helper.from_array(value, name) for name, value in _constants().items()],
-        ),
-        opset_imports=[helper.make_opsetid("", 20)],
-        ir_version=10,
+    rank = 2 if layout in ROWS else 3
+    return _save(
+        path,
+        NODES[layout],
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, CHANNELS, SIDE, SIDE])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * rank)],
     )
-    onnx.save(model, path)
-    return open_onnx(path)
+
+
+def recurrent_graph(path: Path) -> OnnxArtifact:
+    """Save a GRU over ``steps``, T x N x C, from ``state``, 1 x N x H; ``rate`` scales what it gives."""
+    nodes = [
+        _node("GRU", ["steps", "GRU_w", "GRU_r", "", "", "state"], ["states", "last"], hidden_size=HIDDEN),
+        _node("Squeeze", ["states", "one"], ["squeezed"]),
+        _node("Mul", ["squeezed", "rate"], ["hidden"]),
+        _node("MatMul", ["hidden", "w2"], ["y"]),
+    ]
+    shapes = {"rate": [], "steps": [TOKENS, "batch", CHANNELS], "state": [1, "batch", HIDDEN]}
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    return _save(path, nodes, inputs, [helper.make_tensor_value_info("y", TensorProto.FLOAT, [TOKENS, "batch", 5])])
 
 
 def images_for(folder: Path, count: int, *, integers: bool, seed: int = 0) -> ImageDataset:
@@ -138,6 +145,15 @@ def images_for(folder: Path, count: int, *, integers: bool, seed: int = 0) -> Im
     file = folder / f"{count}-{integers}-{seed}.npy"
     np.save(file, (images + np.arange(count)[:, None, None, None] % 5).astype(np.float32))
     return open_dataset(file, SPEC)
+
+
+def _save(
+    path: Path, nodes: list[Node], inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]
+) -> OnnxArtifact:
+    weights = [numpy_helper.from_array(value, name) for name, value in _constants().items()]
+    graph = helper.make_graph(nodes, "layout", inputs, outputs, initializer=weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    return open_onnx(path)
 
 
 def _constants() -> dict[str, np.ndarray]:

@@ -11,8 +11,8 @@ import pytest
 
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.calibration import container
-from linglos_deploy.calibration.calibrate import DEFAULT, calibrate
-from linglos_deploy.calibration.distributed import ShardTask, calibrate_distributed, run_shard
+from linglos_deploy.calibration.calibrate import calibrate
+from linglos_deploy.calibration.distributed import calibrate_distributed, run_shard, shard_task
 from linglos_deploy.errors import ArtifactError, DataError, MissingDependencyError
 from linglos_deploy.images.dataset import open_dataset
 from tests.calibration.graphs import RUNTIME, SPEC, small_graph, write_images
@@ -60,16 +60,36 @@ def cluster():
 
 def test_two_worker_processes_give_the_same_table(place, cluster):
     images, model, whole = place
-    table = calibrate_distributed(model, images, SPEC, address=cluster.scheduler_address, runtime=RUNTIME, shards=5)
+    table = calibrate_distributed(
+        model, open_dataset(images, SPEC), images, address=cluster.scheduler_address, runtime=RUNTIME, shards=5
+    )
     assert table == whole
     assert container.encode(table) == container.encode(whole)
+
+
+def test_a_damaged_image_does_not_change_which_images_a_cluster_takes(place, cluster, tmp_path):
+    """What is usable is chosen from, on a cluster as in one process."""
+    _, model, _ = place
+    write_images(tmp_path, 12)
+    broken = tmp_path / "005.png"
+    broken.write_bytes(broken.read_bytes()[:40])
+    chosen = open_dataset(tmp_path, SPEC).limit(8, seed=3)
+    assert len(chosen) == 8
+    whole = calibrate(model, chosen, runtime=RUNTIME)
+    table = calibrate_distributed(model, chosen, tmp_path, address=cluster.scheduler_address, runtime=RUNTIME, shards=3)
+    assert table.image_count == 8
+    assert table == whole
 
 
 def test_a_failing_shard_raises_its_own_error(place, cluster):
     images, model, _ = place
     with pytest.raises(ArtifactError, match="another graph"):
         calibrate_distributed(
-            replace(model, digest="0" * 64), images, SPEC, address=cluster.scheduler_address, runtime=RUNTIME
+            replace(model, digest="0" * 64),
+            open_dataset(images, SPEC),
+            images,
+            address=cluster.scheduler_address,
+            runtime=RUNTIME,
         )
 
 
@@ -86,7 +106,12 @@ def test_a_worker_killed_half_way_costs_time_only(place, cluster):
     killer = threading.Thread(target=kill_one)
     killer.start()
     table = calibrate_distributed(
-        model, images, SPEC, address=cluster.scheduler_address, runtime=SlowRuntime(), shards=12
+        model,
+        open_dataset(images, SPEC),
+        images,
+        address=cluster.scheduler_address,
+        runtime=SlowRuntime(),
+        shards=12,
     )
     killer.join()
     assert table == whole
@@ -94,11 +119,10 @@ def test_a_worker_killed_half_way_costs_time_only(place, cluster):
 
 def test_a_worker_checks_what_it_sees(place, tmp_path):
     images, model, _ = place
-    listing = open_dataset(images, SPEC).listing
-    task = ShardTask(model, images, SPEC, listing, None, 0, 1, 3, RUNTIME, DEFAULT)
+    task = shard_task(model, open_dataset(images, SPEC), images, 1, 3, RUNTIME)
     assert container.decode(run_shard(task), source="x").image_count == 4
     with pytest.raises(DataError, match="other images"):
-        run_shard(replace(task, listing="other"))
+        run_shard(replace(task, found="other"))
     with pytest.raises(ArtifactError, match="cannot read"):
         run_shard(replace(task, model=replace(model, path=tmp_path / "gone")))
 
@@ -106,9 +130,9 @@ def test_a_worker_checks_what_it_sees(place, tmp_path):
 def test_a_cluster_that_is_not_there_is_an_error(place, monkeypatch):
     images, model, _ = place
     with pytest.raises(MissingDependencyError, match="no dask scheduler"):
-        calibrate_distributed(model, images, SPEC, address="nonsense://x", runtime=RUNTIME)
+        calibrate_distributed(model, open_dataset(images, SPEC), images, address="nonsense://x", runtime=RUNTIME)
     import sys
 
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(MissingDependencyError, match="not installed"):
-        calibrate_distributed(model, images, SPEC, address="tcp://127.0.0.1:1", runtime=RUNTIME)
+        calibrate_distributed(model, open_dataset(images, SPEC), images, address="tcp://127.0.0.1:1", runtime=RUNTIME)

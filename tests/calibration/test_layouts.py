@@ -25,8 +25,19 @@ from linglos_deploy.errors import CalibrationError
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.export import export_onnx
 from linglos_deploy.graph.axes import ImagesAt
+from linglos_deploy.graph.inputs import open_inputs
 from linglos_deploy.images.dataset import ImageDataset
-from tests.calibration.layouts import CHANNELS, EXACT, HIDDEN, NODES, SPEC, TOKENS, images_for, layout_graph
+from tests.calibration.layouts import (
+    CHANNELS,
+    EXACT,
+    HIDDEN,
+    NODES,
+    SPEC,
+    TOKENS,
+    images_for,
+    layout_graph,
+    recurrent_graph,
+)
 
 IMAGES = 13
 RUNTIME = OnnxRuntime(threads=1, reuse_outputs=True)
@@ -127,6 +138,28 @@ def test_every_value_of_every_image_is_seen_once(place: Path, layout: str, batch
     images, _ = alone(place, layout, True)
     table = calibrate(graph_of(place, layout), images, runtime=RUNTIME, config=CalibrationConfig(batch_size=batch))
     assert {name: stats.count / IMAGES for name, stats in table.tensors.items()} == SIZES[layout]
+
+
+@pytest.mark.parametrize("batch", [None, 1, 2, 5])
+def test_inputs_keep_their_images_wherever_they_say(tmp_path: Path, batch: int | None) -> None:
+    """A recurrent graph, with a state that has images along its second axis, and a rate that is the same for all."""
+    graph = recurrent_graph(tmp_path / "recurrent.onnx")
+    generator = np.random.default_rng(0)
+    arrays = {
+        "steps": generator.standard_normal((TOKENS, IMAGES, CHANNELS)).astype(np.float32),
+        "state": generator.standard_normal((1, IMAGES, HIDDEN)).astype(np.float32),
+        "rate": np.array(2, np.float32),
+    }
+    np.savez(tmp_path / "inputs.npz", **arrays)
+    images = open_inputs(tmp_path / "inputs.npz", graph, None)
+    config = CalibrationConfig(batch_size=batch, tensors=("steps", "hidden"), per_channel=True)
+    table = calibrate(graph, images, runtime=RUNTIME, config=config)
+    assert table.image_count == IMAGES
+    observed = observe(np.moveaxis(arrays["steps"], 1, 0), channel_axis=2)
+    assert (table.tensors["steps"].count, table.tensors["steps"].minimum) == (observed.count, observed.minimum)
+    assert table.tensors["hidden"].count == IMAGES * TOKENS * HIDDEN
+    parts = [calibrate(graph, images.shard(index, 3), runtime=RUNTIME, config=config) for index in (1, 3, 2)]
+    assert merge_tables(parts) == table
 
 
 @pytest.mark.parametrize("layout", EXACT)
