@@ -149,6 +149,7 @@ def calibrate(
     config: CalibrationConfig | None = None,
     threads: int = 0,
     seed: int = 0,
+    replace: bool = False,
     progress: Progress = SILENT,
 ) -> CalibrationTable:
     """Run images through a float32 graph once, in constant memory, and write down what was seen.
@@ -157,7 +158,7 @@ def calibrate(
         print(table.image_count, len(table.tensors))
 
     Args:
-        model: The float32 graph.
+        model: The float32 graph, or a bundle, which has one.
         data: A folder of images, an ``.npz`` or an ``.npy`` file; synthetic images if ``None``.
         output: Where the table goes.
         images: Largest number of images; all if ``None``.
@@ -170,12 +171,15 @@ def calibrate(
         config: How statistics are collected.
         threads: Threads of ONNX Runtime, 0 for its own choice.
         seed: Of the choice of images, and of synthetic ones.
+        replace: Whether a table that lies there is replaced.
         progress: Told about every stage, and warned.
 
     Returns:
         Minimum, maximum, moments and histogram of every tensor that a quantized layer reads.
 
     Raises:
+        UsageError: The graph is quantized already.
+        OutputError: A table lies there that is not to be replaced.
         ArtifactError: The graph is missing or damaged.
         DataError: The images cannot be used, or look wrong and ``strict`` is set.
         CalibrationError: A checkpoint belongs to another calibration.
@@ -199,6 +203,7 @@ def calibrate(
         config=config or CalibrationConfig(),
         threads=threads,
         seed=seed,
+        replace=replace,
     )
     return calibrate_graph(request, progress=progress)
 
@@ -214,6 +219,7 @@ def quantize(
     dry_run: bool = False,
     data: StrPath | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    replace: bool = False,
     progress: Progress = SILENT,
 ) -> QuantizeResult:
     """Turn a calibration table into a plan that says why, and the plan into an INT8 graph.
@@ -222,7 +228,7 @@ def quantize(
         print(result.plan.quantized_nodes)
 
     Args:
-        model: The float32 graph.
+        model: The float32 graph, or a bundle, which has one.
         output: Where the INT8 graph goes; ``.int8.onnx`` beside the float32 graph by default.
         table: What calibration saw; or give ``plan``.
         plan: A plan to carry out instead of making one.
@@ -231,13 +237,16 @@ def quantize(
         dry_run: Whether to stop after the plan.
         data: Inputs that a conversion of an opset below 13 is checked on; made-up ones if ``None``.
         shapes: Whole shapes of made-up inputs by name, where the graph leaves sizes open.
+        replace: Whether files that lie there are replaced.
         progress: Told about every stage.
 
     Returns:
         The plan, and the graph unless this was a dry run.
 
     Raises:
-        UsageError: Neither or both of ``table`` and ``plan`` were given.
+        UsageError: Neither or both of ``table`` and ``plan`` were given, the graph is quantized already, or a pattern
+            of the scheme names no layer.
+        OutputError: A file lies there that is not to be replaced.
         ArtifactError: A file is missing or damaged.
         CalibrationError: The table belongs to another graph.
         QuantizationError: The plan cannot be made, or does not fit the graph.
@@ -256,6 +265,7 @@ def quantize(
         dry_run=dry_run,
         data=_path_of(data),
         sizes=Sizes(shapes=shapes or {}),
+        replace=replace,
     )
     return quantize_graph(request, progress=progress)
 
@@ -274,7 +284,7 @@ def build(
             print(outcome.backend, outcome.file, outcome.detail)
 
     Args:
-        model: The graph.
+        model: The graph, or a bundle, whose deployed graph is taken.
         output: Folder of the engines; that of the graph by default.
         engine: Name of a compiler; ``auto`` takes all of NVIDIA's that work here.
         engine_options: Profiles, target and settings.
@@ -295,7 +305,7 @@ def build(
         Path(model),
         engine,
         engine_options or EngineOptions(),
-        folder=_path_of(output) or Path(model).parent,
+        folder=_path_of(output) or (Path(model) if Path(model).is_dir() else Path(model).parent),
         progress=progress,
     )
 

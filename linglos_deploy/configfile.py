@@ -24,16 +24,19 @@ PYPROJECT = Path("pyproject.toml")
 PYPROJECT_TABLE = "linglos-deploy"
 
 
-def read_options(file: Path | None, command: str, known: Collection[str]) -> dict[str, Any]:
+def read_options(
+    file: Path | None, command: str, known: Collection[str], *, commands: Collection[str]
+) -> dict[str, Any]:
     """Return the options of ``command`` by parameter name.
 
     Args:
         file: The TOML file; ``None`` reads ``[tool.linglos-deploy]`` of ``pyproject.toml`` in this directory, if any.
         command: Name of the command, the table to read.
         known: The command's parameter names.
+        commands: Names of all commands; each may have a table.
 
     Raises:
-        UsageError: The file is missing or not TOML, or a key is not an option of the command.
+        UsageError: The file is missing or not TOML, a table is no command, or a key no option of this one.
     """
     if file is None:
         if not PYPROJECT.is_file():
@@ -43,6 +46,7 @@ def read_options(file: Path | None, command: str, known: Collection[str]) -> dic
     else:
         tables = _parse(file)
         source = f"{file} [{command}]"
+    _check_tables(tables, commands, source=str(file or f"{PYPROJECT} [tool.{PYPROJECT_TABLE}]"))
     table = tables.get(command, {})
     if not isinstance(table, dict):
         raise UsageError(
@@ -64,6 +68,18 @@ def read_options(file: Path | None, command: str, known: Collection[str]) -> dic
             )
         options[name] = value
     return options
+
+
+def _check_tables(tables: Mapping[str, Any], commands: Collection[str], *, source: str) -> None:
+    for name, table in tables.items():
+        if name not in commands:
+            close = difflib.get_close_matches(name, commands, n=1)
+            raise UsageError(
+                f"'{name}' in {source} is not a command.",
+                found=f"[{name}]" if isinstance(table, dict) else f"{name} = {table!r} outside of every table",
+                expected=", ".join(f"[{command}]" for command in commands),
+                next_step=f"did you mean '[{close[0]}]'?" if close else "put options into their command's table",
+            )
 
 
 def write_options(options: Mapping[str, Any], command: str, file: Path) -> None:

@@ -105,6 +105,28 @@ def check_free(path: Path, *, replace: bool) -> None:
         )
 
 
+def check_new(path: Path, *, replace: bool) -> None:
+    """Check that a file may be written at ``path``, before any work is spent on it.
+
+    Raises:
+        OutputError: ``path`` is a directory, or a file and ``replace`` is false.
+    """
+    if path.is_dir():
+        raise OutputError(
+            f"'{path}' is in the way.",
+            found="a directory",
+            expected="the name of a file",
+            next_step=f"--output {path / 'NAME'}",
+        )
+    if path.exists() and not replace:
+        raise OutputError(
+            f"'{path}' exists already.",
+            found=f"a file of {path.stat().st_size} bytes",
+            expected="a new file",
+            next_step="choose another place with --output, or replace it with --force",
+        )
+
+
 def _swap(partial: Path, path: Path) -> None:
     if not path.exists():
         partial.rename(path)
@@ -133,7 +155,7 @@ def output_errors(path: Path) -> Iterator[None]:
                 expected="room for the whole result",
                 next_step="free some space or choose another disk with --output; nothing was left behind",
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
             raise OutputError(
                 f"'{path}' cannot be written.",
                 found=error.strerror,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -18,16 +20,66 @@ from linglos_deploy.images.options import parse_numbers as parse_channels
 from linglos_deploy.images.preprocessing import Color, Interpolation
 from linglos_deploy.running import load_config
 
+P = TypeVar("P", Path, Path | None, list[Path])
+
 if TYPE_CHECKING:
     from linglos_deploy.engines.options import EngineOptions
     from linglos_deploy.engines.spec import BuildSpec
     from linglos_deploy.quantization.scheme import QuantScheme
 
+
+def must_exist(param: typer.CallbackParam, value: P) -> P:
+    """Check that every path that was given for something to read is there; a callback of options and arguments.
+
+    Raises:
+        UsageError: One is not; the message names the option, and names that come near.
+    """
+    paths = [value] if isinstance(value, Path) else value or []
+    for path in paths:
+        if not path.exists():
+            near = difflib.get_close_matches(path.name, _names_beside(path), n=1)
+            option = max(param.opts, key=len) if param.opts and param.opts[0].startswith("-") else None
+            raise UsageError(
+                f"There is nothing at '{path}'.",
+                found="nothing" + (f", named by {option}" if option else ""),
+                expected=f"{getattr(param, 'metavar', None) or 'PATH'}: {getattr(param, 'help', '')}",
+                next_step=f"did you mean '{path.with_name(near[0])}'?" if near else "check the path",
+            )
+    return value
+
+
+def file_name(param: typer.CallbackParam, value: Path | None) -> Path | None:
+    """Check that a path that was given for a file to write is no folder; a callback of options.
+
+    Raises:
+        UsageError: It is one; the message names the option.
+    """
+    if value is not None and value.is_dir():
+        option = max(param.opts, key=len)
+        raise UsageError(
+            f"{option} names a folder.",
+            found=f"'{value}', a folder",
+            expected="the name of a file to write",
+            next_step=f"{option} {value / f'{param.name}.out'}",
+        )
+    return value
+
+
+def _names_beside(path: Path) -> list[str]:
+    try:
+        return [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return []
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr; warnings and errors stay.")]
 Threads = Annotated[int, typer.Option("--threads", help="Threads of a run; 0 leaves the choice to the backend.", min=0)]
 DeviceName = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or N.")]
-Html = Annotated[Path | None, typer.Option("--html", help="Write the report as one HTML file.", metavar="FILE")]
+Html = Annotated[
+    Path | None,
+    typer.Option("--html", callback=file_name, help="Write the report as one HTML file.", metavar="FILE"),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is already there.")]
 
 Config = Annotated[
@@ -41,7 +93,10 @@ Config = Annotated[
     ),
 ]
 SaveConfig = Annotated[
-    Path | None, typer.Option("--save-config", metavar="FILE", help="Write the resolved options to this TOML file.")
+    Path | None,
+    typer.Option(
+        "--save-config", callback=file_name, metavar="FILE", help="Write the resolved options to this TOML file."
+    ),
 ]
 
 
@@ -287,6 +342,26 @@ def preprocessing(
         crop_pct=crop_pct,
         interpolation=interpolation,
     )
+
+
+def refuse_unused(command: str, options: Mapping[str, object]) -> None:
+    """Refuse options that were given and that a form of a command has no use for.
+
+    Args:
+        command: The form of the command.
+        options: Value of each such option; false where it was not given.
+
+    Raises:
+        UsageError: One was given.
+    """
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise UsageError(
+            f"{command} has no use for {', '.join(given)}.",
+            found=", ".join(given),
+            expected="none of " + ", ".join(options),
+            next_step="leave the option out",
+        )
 
 
 def import_from_here() -> None:

@@ -24,7 +24,7 @@ from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.calibration.targets import quantizable_activations
 from linglos_deploy.choices import Precision, Weights
 from linglos_deploy.codec import write_json
-from linglos_deploy.engines.compiling import AUTO, choose_compilers, compile_graph, not_built
+from linglos_deploy.engines.compiling import AUTO, NONE, choose_compilers, compile_graph, not_built
 from linglos_deploy.engines.options import EngineOptions
 from linglos_deploy.engines.sizes import check_covers, check_fit
 from linglos_deploy.errors import UsageError
@@ -42,6 +42,7 @@ from linglos_deploy.profiling.measure import measure
 from linglos_deploy.profiling.plan import Candidate, MeasurementPlan
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.apply import apply_plan
+from linglos_deploy.quantization.patterns import check_patterns
 from linglos_deploy.quantization.plan import plan_quantization
 from linglos_deploy.quantization.scheme import QuantScheme
 from linglos_deploy.reports.export import Accuracy, AccuracyVerdict, ExportReport
@@ -103,6 +104,29 @@ class ExportRequest:
     measure_latency: bool = True
     threads: int = 0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_accuracy_drop is not None and (self.evaluation is None or self.source.task is not Task.CLASSIFY):
+            raise UsageError(
+                "Accuracy is measured on labelled images, of a classifier.",
+                found="--max-accuracy-drop without --eval" if self.evaluation is None else f"--task {self.source.task}",
+                expected="--eval with labelled images, one folder a class",
+                next_step=f"--max-accuracy-drop {self.max_accuracy_drop:g} --eval val/, or leave the option out",
+            )
+        if not self.precision.is_int8 and self.scheme != QuantScheme():
+            raise UsageError(
+                "Options for INT8 change nothing here.",
+                found=f"--precision {self.precision} with --method, --percentile, --weight-bits or --nodes-to-exclude",
+                expected="--precision int8 or int8+fp16",
+                next_step="add --int8, or leave those options out",
+            )
+        if self.engine == NONE and self.engine_options != EngineOptions():
+            raise UsageError(
+                "Options for engines change nothing where no engine is built.",
+                found="--engine none with an option for engines",
+                expected="an engine to build, or no such option",
+                next_step="--engine auto, or leave the options for engines out",
+            )
 
 
 def export_bundle(request: ExportRequest, *, progress: Progress = SILENT) -> ExportReport:
@@ -267,6 +291,8 @@ def make_graphs(work: Work) -> tuple[OnnxArtifact, ...]:
     reference = export_onnx(work.model, request.graph, out=folder / "model.onnx", progress=progress)
     if request.precision is Precision.FP32:
         return (reference,)
+    if request.precision.is_int8:
+        check_patterns(request.scheme, reference)
     table = observe(work, reference)
     deployed = reference
     with tempfile.TemporaryDirectory(prefix="linglos-export-") as scratch:

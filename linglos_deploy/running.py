@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from linglos_deploy.console import Terminal
-from linglos_deploy.errors import LinglosError
+from linglos_deploy.errors import LinglosError, OutputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,7 +76,8 @@ def load_config(ctx: typer.Context, file: Path | None) -> Path | None:
 
     if not ctx.resilient_parsing:
         known = {str(parameter.name) for parameter in ctx.command.params} - NOT_CONFIGURATION
-        ctx.default_map = read_options(file, str(ctx.info_name), known)
+        commands: Any = getattr(ctx.parent.command if ctx.parent else None, "commands", (ctx.info_name,))
+        ctx.default_map = read_options(file, str(ctx.info_name), known, commands=list(commands))
     return file
 
 
@@ -95,12 +96,22 @@ def show(value: Any, render: Callable[[Any, Console], None], *, as_json: bool) -
     if as_json:
         print_json(value)
         return
-    from rich.console import Console
-
-    console = Console()
+    console = _stdout()
     if not console.is_terminal:
         console.width = max(console.width, LOG_WIDTH)
     render(value, console)
+
+
+def _stdout() -> Console:
+    from rich.console import Console
+
+    class Stdout(Console):
+        """Leaves it to :func:`exit_codes` what a reader that has gone means; Rich would call it a failure."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Stdout()
 
 
 def show_error(error: LinglosError, *, as_json: bool) -> None:
@@ -124,11 +135,23 @@ def write_reports(reports: Sequence[Any], *, html: Path | None, junit: Path | No
     if html is not None:
         from linglos_deploy.reports.html import write_html
 
-        write_html(reports, html)
+        with naming("--html"):
+            write_html(reports, html)
     if junit is not None:
         from linglos_deploy.reports.junit import write_junit
 
-        write_junit(reports, junit)
+        with naming("--junit"):
+            write_junit(reports, junit)
+
+
+@contextmanager
+def naming(option: str) -> Iterator[None]:
+    """Let an error about a place to write to name the option that gave the place."""
+    try:
+        yield
+    except OutputError as error:
+        error.next_step = (error.next_step or "").replace("--output", option)
+        raise
 
 
 def write_table_html(table: CalibrationTable, html: Path | None) -> None:
@@ -137,5 +160,5 @@ def write_table_html(table: CalibrationTable, html: Path | None) -> None:
         from linglos_deploy.calibration.figures import table_html
         from linglos_deploy.files import atomic_file
 
-        with atomic_file(html) as partial:
+        with naming("--html"), atomic_file(html) as partial:
             partial.write_text(table_html(table), encoding="utf-8")

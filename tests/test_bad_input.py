@@ -44,6 +44,15 @@ def missing(path: Path, good: bytes) -> None:
     """Leave nothing there."""
 
 
+def no_folder(path: Path) -> None:
+    """Leave nothing there."""
+
+
+def exit_code_of(damage: object) -> int:
+    """Return the exit code for a path where nothing is, or nothing that can be used."""
+    return 2 if damage in (missing, no_folder) else 4
+
+
 def empty(path: Path, good: bytes) -> None:
     path.write_bytes(b"")
 
@@ -64,7 +73,7 @@ def test_a_damaged_checkpoint_stops_the_export(here: Path, damage: Callable[[Pat
         good = (here / "tiny.safetensors").read_bytes()
     damage(here / f"bad{suffix}", good)
     with nothing_changes(here):
-        export("--checkpoint", f"bad{suffix}").explain(4, f"bad{suffix}")
+        export("--checkpoint", f"bad{suffix}").explain(exit_code_of(damage), f"bad{suffix}")
 
 
 def test_a_checkpoint_of_another_variant_names_what_is_missing_and_what_does_not_fit(here: Path) -> None:
@@ -93,10 +102,6 @@ def test_the_code_in_a_pickle_never_runs(here: Path) -> None:
 # --- images -----------------------------------------------------------------------------------------------------------
 
 
-def no_folder(path: Path) -> None:
-    """Leave nothing there."""
-
-
 def empty_folder(path: Path) -> None:
     path.mkdir()
 
@@ -119,9 +124,9 @@ def test_a_folder_without_usable_images_stops_every_stage_that_reads_images(
     make(here / "calib")
     graph = here / "build/tiny/model.onnx"
     with nothing_changes(here):
-        export("--checkpoint", "tiny.safetensors", "--data", "calib", "--int8").explain(4, "calib")
-        run("calibrate", graph, "--data", "calib").explain(4, "calib")
-        run("parity", "build/tiny", "--data", "calib").explain(4, "calib")
+        export("--checkpoint", "tiny.safetensors", "--data", "calib", "--int8").explain(exit_code_of(make), "calib")
+        run("calibrate", graph, "--data", "calib").explain(exit_code_of(make), "calib")
+        run("parity", "build/tiny", "--data", "calib").explain(exit_code_of(make), "calib")
 
 
 UNUSABLE = {"notes.txt", "cut.png", "cut.jpg", "fake.jpg"}
@@ -253,7 +258,7 @@ def test_a_damaged_graph_stops_every_command(
 ) -> None:
     damage(here / "bad.onnx", (here / "build/tiny/model.onnx").read_bytes())
     with nothing_changes(here):
-        run(*command).explain(4, "bad.onnx")
+        run(*command).explain(exit_code_of(damage), "bad.onnx")
 
 
 @pytest.mark.parametrize("damage", [missing, empty, truncated, not_onnx])
@@ -262,9 +267,11 @@ def test_a_damaged_table_or_plan_stops_quantize(here: Path, damage: Callable[[Pa
     damage(here / "bad.json", (here / "build/tiny/plan.json").read_bytes())
     graph = "build/tiny/model.onnx"
     with nothing_changes(here):
-        run("quantize", graph, "--table", "bad.table", "-o", "out.onnx").explain(4, "bad.table")
-        run("quantize", graph, "--plan", "bad.json", "-o", "out.onnx").explain(4, "bad.json")
-        run("calibrate", "merge", "build/tiny/calibration.table", "bad.table").explain(4, "bad.table")
+        run("quantize", graph, "--table", "bad.table", "-o", "out.onnx").explain(exit_code_of(damage), "bad.table")
+        run("quantize", graph, "--plan", "bad.json", "-o", "out.onnx").explain(exit_code_of(damage), "bad.json")
+        run("calibrate", "merge", "build/tiny/calibration.table", "bad.table").explain(
+            exit_code_of(damage), "bad.table"
+        )
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.int8.onnx", "manifest.json", "golden/golden.safetensors"])

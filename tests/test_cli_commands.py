@@ -150,8 +150,8 @@ def test_wrong_usage_exits_with_2_and_prints_no_result(here: Path, arguments: tu
 
 
 def test_an_error_is_json_too_where_json_was_asked_for(here: Path) -> None:
-    failed = run("inspect", "nowhere", "--json").expect(4, "There is nothing at 'nowhere'.")
-    assert failed.json["error"]["exit_code"] == 4
+    failed = run("inspect", "nowhere", "--json").expect(2, "There is nothing at 'nowhere'.")
+    assert failed.json["error"]["exit_code"] == 2
     assert failed.json["error"]["next_step"]
 
 
@@ -179,13 +179,14 @@ def test_every_command_reads_back_what_it_saves(here: Path, call: str) -> None:
     command, *_ = QUICK_CALLS[call]
     run(*QUICK_CALLS[call], "--save-config", "run.toml", "-q").expect(0)
     assert tomllib.loads((here / "run.toml").read_text()).keys() == {command}
-    run(*QUICK_CALLS[call], "--config", "run.toml", "-q").expect(0)
+    again = ("--force",) if command in ("calibrate", "quantize") else ()
+    run(*QUICK_CALLS[call], *again, "--config", "run.toml", "-q").expect(0)
 
 
 def test_pyproject_configures_every_run_in_its_folder(here: Path) -> None:
     (here / "pyproject.toml").write_text('[tool.linglos-deploy.calibrate]\ndata = "images"\nimages = 2\n')
     assert run("calibrate", GRAPH, "--json").expect(0).json["image_count"] == 2
-    assert run("calibrate", GRAPH, "--images", "5", "--json").expect(0).json["image_count"] == 5
+    assert run("calibrate", GRAPH, "--images", "5", "--force", "--json").expect(0).json["image_count"] == 5
 
 
 def test_a_typo_in_a_configuration_gets_a_suggestion(here: Path) -> None:
@@ -255,7 +256,7 @@ def test_pixels_in_an_npz_calibrate_like_the_same_images_in_a_folder(here: Path)
     spec_crops = run("inspect", "tiny", "--json").json["content"]["preprocessing"]["crop_pct"]
     of_array = run("calibrate", GRAPH, "--data", "pixels.npz", "--json").expect(0).json
     assert of_array["image_count"] == len(files) == 9
-    of_folder = run("calibrate", GRAPH, "--data", "images", "--json").expect(0).json
+    of_folder = run("calibrate", GRAPH, "--data", "images", "--force", "--json").expect(0).json
     if spec_crops == 1.0:
         assert of_array["tensors"] == of_folder["tensors"]
     else:  # a folder's images are resized and cropped first

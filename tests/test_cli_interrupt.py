@@ -25,7 +25,7 @@ GRAPH = "build/tiny/model.onnx"
 EXPORT = ("export", "--checkpoint", "tiny.safetensors", "--data", "images", "--eval", "images", "--int8")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "export": (*EXPORT, "--engine", "none", "--name", "tiny", "--force"),
-    "calibrate": ("calibrate", GRAPH, "--data", "images", "-o", "build/tiny.table"),
+    "calibrate": ("calibrate", GRAPH, "--data", "images", "-o", "build/tiny.table", "--force"),
     "quantize": ("quantize", GRAPH, "--table", "build/tiny/calibration.table", "-o", "build/int8.onnx"),
     "build": ("build", GRAPH, "--engine", "tensorrt-rtx"),
     "parity": ("parity", "build/tiny", "--data", "images", "--junit", "build/parity.xml"),
@@ -157,7 +157,7 @@ def test_a_signal_from_the_terminal_ends_the_process_cleanly(here: Path, command
     stage, hold = SIGNALLED[command]
     arguments = COMMANDS[command]
     if command == "calibrate":  # enough work that the signal always finds it busy
-        arguments = ("calibrate", GRAPH, "--images", "100000", "-o", "build/tiny.table")
+        arguments = ("calibrate", GRAPH, "--images", "100000", "-o", "build/tiny.table", "--force")
     if command == "profile":
         arguments = ("profile", GRAPH, "--rounds", "1", "--seconds", "600", "--html", "build/latency.html")
     with nothing_changes(here):

@@ -15,7 +15,14 @@ from linglos_deploy.running import show
 
 
 def build(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The graph; its precision is the engine's.")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            callback=options.must_exist,
+            metavar="MODEL.onnx | BUNDLE",
+            help="The graph, or the bundle that ships it; its precision is the engine's.",
+        ),
+    ],
     engine: options.Engine = "auto",
     profile: options.Profiles = None,
     size_profile: options.SizeProfile = None,

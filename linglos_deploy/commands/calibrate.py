@@ -14,16 +14,29 @@ from linglos_deploy.errors import UsageError
 from linglos_deploy.running import show, write_table_html
 
 
+def _must_exist(param: typer.CallbackParam, value: list[Path]) -> list[Path]:
+    """Check that the graph, or all tables after 'merge', are there."""
+    options.must_exist(param, value[1:] if [str(path) for path in value[:1]] == ["merge"] else value)
+    return value
+
+
 def calibrate(
     subjects: Annotated[
         list[Path],
         typer.Argument(
-            metavar="MODEL.onnx | merge TABLE …", help="The float32 graph; or 'merge' and tables of shards."
+            metavar="MODEL.onnx | BUNDLE | merge TABLE …",
+            callback=_must_exist,
+            help="The float32 graph, or the bundle that holds it; or 'merge' and tables of shards.",
         ),
     ],
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="PATH", help="Images: a folder, .npz or .npy; synthetic without."),
+        typer.Option(
+            "--data",
+            callback=options.must_exist,
+            metavar="PATH",
+            help="Images: a folder, .npz or .npy; synthetic without.",
+        ),
     ] = None,
     images: Annotated[int | None, typer.Option("--images", min=1, help="Use at most this many images.")] = None,
     batch: Annotated[
@@ -55,9 +68,10 @@ def calibrate(
     html: options.Html = None,
     threads: options.Threads = 0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the choice of images, and of synthetic ones.")] = 0,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where the table goes.")] = Path(
-        "calibration.table"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", callback=options.file_name, metavar="FILE", help="Where the table goes.")
+    ] = Path("calibration.table"),
+    force: options.Force = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
@@ -82,7 +96,23 @@ def calibrate(
 
     first, *others = subjects
     if str(first) == "merge":
-        table = merge_table_files(others, out=output)
+        options.refuse_unused(
+            "calibrate merge",
+            {
+                "--data": data,
+                "--images": images,
+                "--batch": batch,
+                "--shard": shard,
+                "--resume": resume,
+                "--dask": dask,
+                "--per-channel": per_channel,
+                "--sample-every": sample_every > 1,
+                "--strict": strict,
+                "--threads": threads,
+                "--seed": seed,
+            },
+        )
+        table = merge_table_files(others, out=output, replace=force)
     else:
         if others:
             raise UsageError(
@@ -116,6 +146,7 @@ def calibrate(
             ),
             threads=threads,
             seed=seed,
+            replace=force,
             progress=Terminal(quiet=quiet),
         )
     write_table_html(table, html)

@@ -13,7 +13,12 @@ from linglos_deploy.running import show
 
 def doctor(
     bundle: Annotated[
-        Path | None, typer.Argument(metavar="[BUNDLE | MODEL.onnx | ENGINE]", help="Also say what would run here.")
+        Path | None,
+        typer.Argument(
+            callback=options.must_exist,
+            metavar="[BUNDLE | MODEL.onnx | ENGINE]",
+            help="Also say what would run here.",
+        ),
     ] = None,
     device: Annotated[int, typer.Option("--device", min=0, help="Number of the GPU that would run them.")] = 0,
     as_json: options.Json = False,

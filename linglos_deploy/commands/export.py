@@ -20,7 +20,13 @@ def export(
         str | None, typer.Option("--variant", help="t, s, m or b; random weights unless --checkpoint is given.")
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option("--checkpoint", metavar="FILE", help="Trained weights: .safetensors, .pt or .pth.")
+        Path | None,
+        typer.Option(
+            "--checkpoint",
+            callback=options.must_exist,
+            metavar="FILE",
+            help="Trained weights: .safetensors, .pt or .pth.",
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", metavar="PACKAGE.MODULE:FACTORY", help="A torch.nn.Module of your own.")
@@ -29,17 +35,30 @@ def export(
         Task, typer.Option("--task", help="A classifier, or a backbone with maps at strides 4, 8, 16 and 32.")
     ] = Task.CLASSIFY,
     imgsz: Annotated[str | None, typer.Option("--imgsz", help="Image size: 224, or 160x224 (height x width).")] = None,
-    labels: Annotated[Path | None, typer.Option("--labels", metavar="FILE", help="Class names, one a line.")] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", callback=options.must_exist, metavar="FILE", help="Class names, one a line."),
+    ] = None,
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="PATH", help="Calibration images: a folder, .npz or .npy; synthetic without."),
+        typer.Option(
+            "--data",
+            callback=options.must_exist,
+            metavar="PATH",
+            help="Calibration images: a folder, .npz or .npy; synthetic without.",
+        ),
     ] = None,
     images: Annotated[
         int | None, typer.Option("--images", min=1, help="Calibrate with at most this many images.")
     ] = None,
     evaluation: Annotated[
         Path | None,
-        typer.Option("--eval", metavar="PATH", help="Labelled images (one folder a class) for accuracy and parity."),
+        typer.Option(
+            "--eval",
+            callback=options.must_exist,
+            metavar="PATH",
+            help="Labelled images (one folder a class) for accuracy and parity.",
+        ),
     ] = None,
     max_accuracy_drop: Annotated[
         float | None,

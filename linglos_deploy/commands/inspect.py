@@ -13,10 +13,18 @@ from linglos_deploy.running import show, write_table_html
 
 def inspect(
     subject: Annotated[
-        Path, typer.Argument(metavar="PATH", help="A bundle, a graph, an engine, a calibration table or a plan.")
+        Path,
+        typer.Argument(
+            callback=options.must_exist,
+            metavar="PATH",
+            help="A bundle, a graph, an engine, a calibration table or a plan.",
+        ),
     ],
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Draw a calibration table's histograms.")
+        Path | None,
+        typer.Option(
+            "--html", callback=options.file_name, metavar="FILE", help="Draw a calibration table's histograms."
+        ),
     ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,

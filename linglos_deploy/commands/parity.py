@@ -14,19 +14,33 @@ from linglos_deploy.running import show, write_reports
 
 
 def parity(
-    candidate: Annotated[Path, typer.Argument(metavar="BUNDLE | MODEL.onnx", help="What to check.")],
+    candidate: Annotated[
+        Path, typer.Argument(callback=options.must_exist, metavar="BUNDLE | MODEL.onnx", help="What to check.")
+    ],
     reference: Annotated[
-        Path | None, typer.Option("--reference", metavar="MODEL.onnx", help="Check a graph against this one.")
+        Path | None,
+        typer.Option(
+            "--reference", callback=options.must_exist, metavar="MODEL.onnx", help="Check a graph against this one."
+        ),
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option("--checkpoint", metavar="FILE", help="Check against PyTorch with these weights.")
+        Path | None,
+        typer.Option(
+            "--checkpoint",
+            callback=options.must_exist,
+            metavar="FILE",
+            help="Check against PyTorch with these weights.",
+        ),
     ] = None,
     variant: Annotated[str | None, typer.Option("--variant", help="Check against this variant in PyTorch.")] = None,
     model: Annotated[
         str | None, typer.Option("--model", metavar="PACKAGE.MODULE:FACTORY", help="Check against your own module.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="PATH", help="Images; a bundle brings golden ones.")
+        Path | None,
+        typer.Option(
+            "--data", callback=options.must_exist, metavar="PATH", help="Images; a bundle brings golden ones."
+        ),
     ] = None,
     images: Annotated[int, typer.Option("--images", min=1, help="Check at most this many images.")] = 256,
     precision: Annotated[
@@ -38,7 +52,8 @@ def parity(
     threads: options.Threads = 0,
     html: options.Html = None,
     junit: Annotated[
-        Path | None, typer.Option("--junit", metavar="FILE", help="Write a JUnit XML file for CI.")
+        Path | None,
+        typer.Option("--junit", callback=options.file_name, metavar="FILE", help="Write a JUnit XML file for CI."),
     ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,

@@ -14,7 +14,12 @@ from linglos_deploy.running import show, write_reports
 
 def profile(
     models: Annotated[
-        list[Path], typer.Argument(metavar="BUNDLE | MODEL.onnx | ENGINE …", help="What to measure, against the first.")
+        list[Path],
+        typer.Argument(
+            callback=options.must_exist,
+            metavar="BUNDLE | MODEL.onnx | ENGINE …",
+            help="What to measure, against the first.",
+        ),
     ],
     backend: Annotated[
         list[str] | None,

@@ -13,30 +13,64 @@ from linglos_deploy.running import show
 
 
 def quantize(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The float32 graph.")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            callback=options.must_exist,
+            metavar="MODEL.onnx | BUNDLE",
+            help="The float32 graph, or the bundle that holds it.",
+        ),
+    ],
     table: Annotated[
         Path | None,
-        typer.Option("--table", metavar="FILE", help="What 'calibrate' saw; needed unless --plan is given."),
+        typer.Option(
+            "--table",
+            callback=options.must_exist,
+            metavar="FILE",
+            help="What 'calibrate' saw; needed unless --plan is given.",
+        ),
     ] = None,
     plan: Annotated[
-        Path | None, typer.Option("--plan", metavar="FILE", help="Carry out this plan instead of making one.")
+        Path | None,
+        typer.Option(
+            "--plan", callback=options.must_exist, metavar="FILE", help="Carry out this plan instead of making one."
+        ),
     ] = None,
     method: options.ThresholdMethod = "mse",
     percentile: options.Percentile = None,
     weight_bits: options.WeightBits = 8,
     nodes_to_exclude: options.NodesToExclude = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where the INT8 graph goes [MODEL.int8.onnx].")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            callback=options.file_name,
+            metavar="FILE",
+            help="Where the INT8 graph goes [MODEL.int8.onnx].",
+        ),
     ] = None,
     save_plan: Annotated[
-        Path | None, typer.Option("--save-plan", metavar="FILE", help="Where the plan goes [beside the INT8 graph].")
+        Path | None,
+        typer.Option(
+            "--save-plan",
+            callback=options.file_name,
+            metavar="FILE",
+            help="Where the plan goes [beside the INT8 graph].",
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Make the plan and stop.")] = False,
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="PATH", help="Inputs to check a conversion of the opset on; made up without."),
+        typer.Option(
+            "--data",
+            callback=options.must_exist,
+            metavar="PATH",
+            help="Inputs to check a conversion of the opset on; made up without.",
+        ),
     ] = None,
     shape: options.InputShapes = None,
+    force: options.Force = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
@@ -63,6 +97,7 @@ def quantize(
         dry_run=dry_run,
         data=data,
         shapes=parse_shapes(shape or ()),
+        replace=force,
         progress=Terminal(quiet=quiet),
     )
     show(result, show_plan, as_json=as_json)

@@ -10,6 +10,7 @@ from linglos_deploy.engines.options import EngineOptions
 from linglos_deploy.errors import MissingDependencyError, UsageError
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.reports.export import EngineOutcome
+from linglos_deploy.verbs.graphs import deployed_graph
 
 
 def build_engines(
@@ -37,6 +38,7 @@ def build_engines(
             expected="tensorrt-rtx, or tensorrt and a GPU",
             next_step=passed_over[0].how_to_get if passed_over else "see 'linglos-deploy doctor'",
         )
+    model = deployed_graph(model, verb="build")
     _, outcomes = compile_graph(
         open_onnx(model), choice, engine_options, compilers=compilers, folder=folder, progress=progress
     )

@@ -11,6 +11,7 @@ from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.calibration.calibrate import CalibrationConfig, calibrate
 from linglos_deploy.calibration.table import CalibrationTable, merge_tables
 from linglos_deploy.errors import UsageError
+from linglos_deploy.files import check_new
 from linglos_deploy.graph.feeds import ONE, Sizes
 from linglos_deploy.graph.inputs import open_inputs, preprocessing_for, synthetic_inputs
 from linglos_deploy.images.checks import check_data, warn_of_findings
@@ -19,6 +20,7 @@ from linglos_deploy.images.options import NOTHING_SAID, PreprocessOptions
 from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.images.samples import Dataset
 from linglos_deploy.progress import SILENT, Progress
+from linglos_deploy.verbs.graphs import float_graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class CalibrateRequest:
     """What ``calibrate`` works on.
 
     Attributes:
-        model: The float32 graph.
+        model: The float32 graph, or a bundle, which has one.
         data: A folder of images, an ``.npz`` or an ``.npy``; synthetic images if ``None``. See
             :func:`~linglos_deploy.graph.inputs.open_inputs`.
         out: Where the table goes.
@@ -40,6 +42,7 @@ class CalibrateRequest:
         seed: Of the choice of images, and of synthetic ones.
         preprocess: How images become the graph's input, where it does not say so itself.
         sizes: Of synthetic input, where the graph leaves them open.
+        replace: Whether a table that lies there is replaced.
     """
 
     model: Path
@@ -55,6 +58,7 @@ class CalibrateRequest:
     seed: int = 0
     preprocess: PreprocessOptions = NOTHING_SAID
     sizes: Sizes = ONE
+    replace: bool = False
 
     def __post_init__(self) -> None:
         if self.dask is not None and (self.data is None or self.shard is not None or self.resume):
@@ -62,6 +66,13 @@ class CalibrateRequest:
                 "A cluster shares out the images itself.",
                 found="--dask together with --shard or --resume, or without --data",
                 expected="--dask ADDRESS --data PATH, where every worker sees PATH",
+            )
+        if self.strict and self.data is None:
+            raise UsageError(
+                "Images that are made up cannot look wrong.",
+                found="--strict without --data",
+                expected="--strict and --data, or neither",
+                next_step="--strict --data images/",
             )
 
 
@@ -71,12 +82,14 @@ def calibrate_graph(request: CalibrateRequest, *, progress: Progress = SILENT) -
     Until the table is whole, what was seen so far lies in a checkpoint beside it; see :func:`checkpoint_of`.
 
     Raises:
+        UsageError: The graph is quantized already, or neither it nor the request says how images become its input.
+        OutputError: A table lies there that is not to be replaced.
         ArtifactError: The graph is missing or damaged.
-        UsageError: Neither the graph nor the request says how images become its input.
         DataError: The images cannot be used, or look wrong and the request is strict.
         CalibrationError: A checkpoint belongs to another calibration.
     """
-    model = open_onnx(request.model)
+    check_new(request.out, replace=request.replace)
+    model = open_onnx(float_graph(request.model, verb="calibrate"))
     spec = preprocessing_for(model, request.preprocess, progress=progress)
     runtime = OnnxRuntime(threads=request.threads, reuse_outputs=True)
     images = _calibration_images(request, model, spec, progress)
@@ -132,13 +145,15 @@ def _calibration_images(
     return images if request.shard is None else images.shard(*request.shard)
 
 
-def merge_table_files(tables: Sequence[Path], *, out: Path) -> CalibrationTable:
+def merge_table_files(tables: Sequence[Path], *, out: Path, replace: bool = False) -> CalibrationTable:
     """Merge tables of shards into one, the same as one pass over all images would have made.
 
     Raises:
+        OutputError: Something lies at ``out`` that is not to be replaced.
         ArtifactError: A table is missing or damaged.
         CalibrationError: They do not belong together.
     """
+    check_new(out, replace=replace)
     merged = merge_tables([CalibrationTable.load(path) for path in tables])
     merged.save(out)
     return merged

@@ -13,7 +13,7 @@ from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.errors import UsageError
 from linglos_deploy.exporters.conversion import convert_opset
-from linglos_deploy.files import atomic_file
+from linglos_deploy.files import atomic_file, check_new
 from linglos_deploy.graph.axes import input_axes
 from linglos_deploy.graph.feeds import ONE, Sizes
 from linglos_deploy.graph.inputs import open_inputs, synthetic_inputs
@@ -21,8 +21,10 @@ from linglos_deploy.graph.metadata import stated_preprocessing
 from linglos_deploy.graph.opset import opset_of
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.apply import apply_plan
+from linglos_deploy.quantization.patterns import check_patterns
 from linglos_deploy.quantization.plan import QuantPlan, plan_quantization
 from linglos_deploy.quantization.scheme import QuantScheme
+from linglos_deploy.verbs.graphs import float_graph
 
 PER_CHANNEL_OPSET = 13
 """The first opset whose QuantizeLinear and DequantizeLinear take a scale for each channel."""
@@ -39,7 +41,7 @@ class QuantizeRequest:
     """What ``quantize`` works on.
 
     Attributes:
-        model: The float graph.
+        model: The float32 graph, or a bundle, which has one.
         table: What calibration saw; needed to make a plan.
         plan: A plan to carry out instead.
         scheme: How a plan is made.
@@ -48,6 +50,7 @@ class QuantizeRequest:
         dry_run: Whether to stop after the plan.
         data: Inputs that a conversion to a later opset is checked on; made-up ones if ``None``.
         sizes: Of made-up input, where the graph leaves them open.
+        replace: Whether files that lie there are replaced.
     """
 
     model: Path
@@ -59,6 +62,7 @@ class QuantizeRequest:
     dry_run: bool = False
     data: Path | None = None
     sizes: Sizes = ONE
+    replace: bool = False
 
     def __post_init__(self) -> None:
         if (self.table is None) == (self.plan is None):
@@ -67,6 +71,20 @@ class QuantizeRequest:
                 found="neither" if self.table is None else "both",
                 expected="one of --table and --plan",
                 next_step=f"linglos-deploy calibrate {self.model} --data images/ makes a table",
+            )
+        if self.plan is not None and self.scheme != QuantScheme():
+            raise UsageError(
+                "A plan that is given holds all decisions.",
+                found=f"--plan {self.plan} and options that decide how a plan is made",
+                expected="the plan alone, or --table and those options",
+                next_step=f"linglos-deploy quantize {self.model} --plan {self.plan}",
+            )
+        if self.plan is not None and (self.dry_run or self.save_plan is not None):
+            raise UsageError(
+                "A plan that is given is only carried out.",
+                found="--plan together with " + ("--dry-run" if self.dry_run else "--save-plan"),
+                expected="--plan alone, or --table to make a plan",
+                next_step=f"linglos-deploy inspect {self.plan} shows it",
             )
 
 
@@ -89,11 +107,15 @@ def quantize_graph(request: QuantizeRequest, *, progress: Progress = SILENT) -> 
     """Make a plan from a table, or take a given one, and carry it out.
 
     Raises:
+        UsageError: The graph is quantized already, or a pattern of the scheme names no layer.
+        OutputError: A file lies there that is not to be replaced.
         ArtifactError: A file is missing or damaged.
         CalibrationError: The table belongs to another graph.
         QuantizationError: The plan cannot be made or does not fit the graph.
     """
-    with _quantizable(open_onnx(request.model), request, progress) as model:
+    for path in _outputs(request):
+        check_new(path, replace=request.replace)
+    with _quantizable(open_onnx(float_graph(request.model, verb="quantize")), request, progress) as model:
         if request.dry_run:
             plan = _make_plan(model, request)
             return QuantizeResult(None, _save_plan(plan, request), plan)
@@ -139,13 +161,23 @@ def _make_plan(model: OnnxArtifact, request: QuantizeRequest) -> QuantPlan:
     if request.table is None:
         assert request.plan is not None
         return QuantPlan.load(request.plan)
+    check_patterns(request.scheme, model)
     return plan_quantization(model, CalibrationTable.load(request.table), request.scheme)
+
+
+def _outputs(request: QuantizeRequest) -> list[Path]:
+    graphs = [] if request.dry_run else [request.out]
+    return graphs if request.plan is not None else [*graphs, _plan_path(request)]
+
+
+def _plan_path(request: QuantizeRequest) -> Path:
+    return request.save_plan or request.out.with_suffix(".plan.json")
 
 
 def _save_plan(plan: QuantPlan, request: QuantizeRequest) -> Path | None:
     """Keep a plan that was made here; one that was given lies where it is."""
     if request.plan is not None:
         return None
-    path = request.save_plan or request.out.with_suffix(".plan.json")
+    path = _plan_path(request)
     plan.save(path)
     return path

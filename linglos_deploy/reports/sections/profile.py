@@ -7,7 +7,7 @@ from itertools import groupby
 
 from linglos_deploy.reports.document import Bar, BarChart, Cell, Check, Column, Section, Table, Tone, sections_of
 from linglos_deploy.reports.numbers import file_size, significant
-from linglos_deploy.reports.profile import OperatorTime, Outcome, ProfileReport, ProfileRow
+from linglos_deploy.reports.profile import BudgetCheck, OperatorTime, Outcome, ProfileReport, ProfileRow
 
 _OPERATORS_SHOWN = 10
 
@@ -38,7 +38,7 @@ def profile_sections(report: ProfileReport) -> tuple[Section, ...]:
         Section(
             title=report.title,
             passed=report.passed if report.checks else None,
-            summary=_profile_summary(measured),
+            summary=" ".join([*_over_budget(report.checks), _profile_summary(measured)]),
             facts=_profile_facts(report),
             warnings=report.warnings,
             charts=_latency_charts(measured, limit),
@@ -47,6 +47,20 @@ def profile_sections(report: ProfileReport) -> tuple[Section, ...]:
             checks=checks,
         ),
     )
+
+
+def _over_budget(checks: Sequence[BudgetCheck]) -> list[str]:
+    """Say which rows miss the budget, and by how much."""
+    sentences = []
+    for check in checks:
+        row = f"{check.label}, batch {check.batch}{_threads_suffix(check.threads)}"
+        if check.found_p50_ms is None:
+            sentences.append(f"{row}: not measured.")
+        elif not check.passed:
+            found, limit = check.found_p50_ms, check.limit_p50_ms
+            over = significant(found - limit)
+            sentences.append(f"{row}: {significant(found)} ms, limit {significant(limit)} ms, {over} ms too slow.")
+    return sentences
 
 
 def _profile_summary(measured: Sequence[ProfileRow]) -> str:

@@ -1,0 +1,232 @@
+"""What an option asks is done or refused; what is assumed is said; a path that is wrong is named."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from linglos_deploy.quantization.patterns import near_names
+from tests.commandline import enter, nothing_changes, run
+from tests.conftest import Shipped
+
+pytestmark = pytest.mark.xdist_group("shipped")
+
+GRAPH, INT8, TABLE = "tiny/model.onnx", "tiny/model.int8.onnx", "tiny/calibration.table"
+EXPORT = ("export", "--checkpoint", "tiny.safetensors", "--engine", "none", "--no-latency", "-o", "out")
+
+
+@pytest.fixture
+def here(shipped: Shipped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in a folder with a bundle, its checkpoint and labelled images."""
+    enter(tmp_path, monkeypatch)
+    shutil.copytree(shipped.bundle, tmp_path / "tiny")
+    shutil.copyfile(shipped.checkpoint, tmp_path / "tiny.safetensors")
+    shutil.copytree(shipped.images, tmp_path / "images")
+    return tmp_path
+
+
+# --- options that nothing would use -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mentions"),
+    [
+        ((*EXPORT, "--max-accuracy-drop", "1"), "--eval"),
+        ((*EXPORT, "--task", "features", "--eval", "images", "--max-accuracy-drop", "1"), "--task features"),
+        ((*EXPORT, "--nodes-to-exclude", "head"), "--int8"),
+        ((*EXPORT, "--half", "--method", "entropy"), "--int8"),
+        ((*EXPORT, "--weight-bits", "7"), "--int8"),
+        ((*EXPORT, "--profile", "1,8,32"), "--engine none"),
+        ((*EXPORT, "--target", "jetson-orin"), "--engine none"),
+        ((*EXPORT, "--int8", "--percentile", "99"), "--method percentile"),
+        (("quantize", GRAPH, "--table", TABLE, "--percentile", "99", "-o", "x.onnx"), "--method percentile"),
+        (("quantize", GRAPH, "--plan", "tiny/plan.json", "--method", "entropy", "-o", "x.onnx"), "--plan"),
+        (("quantize", GRAPH, "--plan", "tiny/plan.json", "--nodes-to-exclude", ".*", "-o", "x.onnx"), "--plan"),
+        (("quantize", GRAPH, "--plan", "tiny/plan.json", "--dry-run", "-o", "x.onnx"), "--dry-run"),
+        (("calibrate", "merge", TABLE, TABLE, "--data", "images", "-o", "x.table"), "--data"),
+        (("calibrate", "merge", TABLE, TABLE, "--resume", "--per-channel", "-o", "x.table"), "--per-channel"),
+        (("calibrate", GRAPH, "--strict", "-o", "x.table"), "--data"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_an_option_that_nothing_would_use_is_refused(here: Path, arguments: tuple[str, ...], mentions: str) -> None:
+    with nothing_changes(here):
+        run(*arguments).explain(2, mentions)
+
+
+def test_a_percentile_is_in_percent(here: Path) -> None:
+    call = ("quantize", GRAPH, "--table", TABLE, "--method", "percentile", "-o", "x.onnx")
+    run(*call, "--percentile", "0.999").explain(2, "in percent", "--percentile 99.9")
+    run(*call, "--percentile", "100.5").explain(2, "in percent")
+    run(*call, "--percentile", "99.9").expect(0)
+
+
+def test_export_clips_at_the_percentile_it_was_given(here: Path) -> None:
+    call = (*EXPORT, "--data", "images", "--int8", "--method", "percentile", "--weight-bits", "7")
+    run(*call, "--percentile", "80").expect(run(*call, "--percentile", "80", "--name", "other").exit_code)
+    plan = json.loads((here / "out/tiny/plan.json").read_text())
+    assert plan["scheme"]["percentile"] == 80
+    assert plan["scheme"]["weight_bits"] == 7
+
+
+def test_a_pattern_that_names_no_layer_is_refused_with_names_that_come_near(here: Path) -> None:
+    with nothing_changes(here):
+        call = ("quantize", GRAPH, "--table", TABLE, "-o", "x.onnx", "--nodes-to-exclude")
+        run(*call, "hed").explain(2, "'hed'", "did you mean 'head/Gemm'")
+        run(*call, "zzz.*").explain(2, "'zzz.*'")
+    run(*EXPORT, "--int8", "--data", "images", "--nodes-to-exclude", "hed").explain(2, "did you mean 'head/Gemm'")
+
+
+def test_near_names_are_found_in_parts_of_long_names() -> None:
+    names = ["/features/conv1/Conv", "/features/conv2/Conv", "/classifier/Gemm"]
+    assert near_names("conv1", names) == ["/features/conv1/Conv"]
+    assert near_names("classifer", names) == ["/classifier/Gemm"]
+    assert near_names(r"features/.*", names) == names[:2]
+
+
+def test_an_unknown_table_of_a_configuration_is_refused_with_a_name_that_comes_near(here: Path) -> None:
+    (here / "run.toml").write_text('[calibrat]\ndata = "images"\n')
+    run("calibrate", GRAPH, "--config", "run.toml").explain(2, "'calibrat'", "did you mean '[calibrate]'?")
+    (here / "run.toml").write_text('data = "images"\n[calibrate]\nseed = 1\n')
+    run("calibrate", GRAPH, "--config", "run.toml").explain(2, "'data'", "outside of every table")
+    (here / "pyproject.toml").write_text("[tool.linglos-deploy.exprot]\nseed = 1\n")
+    run("inspect", GRAPH).explain(2, "'exprot'", "did you mean '[export]'?")
+
+
+# --- inputs of another kind -------------------------------------------------------------------------------------------
+
+
+def test_calibrate_and_quantize_refuse_a_quantized_graph_and_name_the_float_one(here: Path) -> None:
+    with nothing_changes(here):
+        run("calibrate", INT8).explain(2, "quantized already", f"linglos-deploy calibrate {GRAPH}")
+        run("quantize", INT8, "--table", TABLE).explain(2, "quantized already", f"linglos-deploy quantize {GRAPH}")
+
+
+def test_a_bundle_stands_for_its_float_graph_where_ranges_are_taken(here: Path) -> None:
+    of_bundle = run("calibrate", "tiny", "--data", "images", "-o", "a.table", "--json").expect(0).json
+    of_graph = run("calibrate", GRAPH, "--data", "images", "-o", "b.table", "--json").expect(0).json
+    assert of_bundle == of_graph
+    run("quantize", "tiny", "--table", "a.table", "-o", "x.onnx").expect(0)
+
+
+def test_a_bundle_stands_for_its_deployed_graph_where_an_engine_is_built(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    run("build", "tiny").explain(3, "No engine")
+    run("build", TABLE).explain(2, "build takes a graph", "a table")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (("export", "--checkpoint", "no.safetensors"), "--checkpoint"),
+        (("export", "--checkpoint", "tiny.safetensors", "--data", "no"), "--data"),
+        (("export", "--checkpoint", "tiny.safetensors", "--eval", "no"), "--eval"),
+        (("export", "--checkpoint", "tiny.safetensors", "--labels", "no"), "--labels"),
+        (("calibrate", "no.onnx"), "'no.onnx'"),
+        (("calibrate", GRAPH, "--data", "no"), "--data"),
+        (("calibrate", "merge", TABLE, "no.table"), "'no.table'"),
+        (("quantize", "no.onnx", "--table", TABLE), "'no.onnx'"),
+        (("quantize", GRAPH, "--table", "no"), "--table"),
+        (("quantize", GRAPH, "--plan", "no"), "--plan"),
+        (("build", "no.onnx"), "'no.onnx'"),
+        (("parity", "no"), "'no'"),
+        (("parity", GRAPH, "--reference", "no"), "--reference"),
+        (("profile", GRAPH, "no.onnx"), "'no.onnx'"),
+        (("inspect", "no"), "'no'"),
+        (("doctor", "no"), "'no'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_a_missing_path_is_wrong_usage_in_every_command(here: Path, arguments: tuple[str, ...], option: str) -> None:
+    with nothing_changes(here):
+        run(*arguments).explain(2, "There is nothing at 'no", option)
+
+
+def test_a_mistyped_path_gets_a_suggestion(here: Path) -> None:
+    run("inspect", "tiny/model.int.onnx").explain(2, "did you mean 'tiny/model.int8.onnx'?")
+
+
+# --- places to write to -----------------------------------------------------------------------------------------------
+
+
+def test_tables_and_graphs_are_replaced_with_force_only(here: Path) -> None:
+    for name in ("seen.table", "x.onnx", "x.plan.json", "p.json"):
+        (here / name).write_text("mine")
+    quantize = ("quantize", GRAPH, "--table", TABLE)
+    with nothing_changes(here):
+        run("calibrate", GRAPH, "--data", "images", "-o", "seen.table").explain(4, "exists already", "--force")
+        run("calibrate", "merge", TABLE, "-o", "seen.table").explain(4, "exists already", "--force")
+        run(*quantize, "-o", "x.onnx").explain(4, "'x.onnx' exists", "--force")
+        run(*quantize, "-o", "new.onnx", "--save-plan", "p.json").explain(4, "'p.json' exists", "--force")
+        run(*quantize, "-o", "new.onnx", "--save-plan", "p.json", "--dry-run").explain(4, "'p.json' exists", "--force")
+    run("calibrate", GRAPH, "--data", "images", "-o", "seen.table", "--force").expect(0)
+    run("calibrate", "merge", TABLE, "-o", "seen.table", "--force").expect(0)
+    run(*quantize, "-o", "x.onnx", "--force").expect(0)
+    assert all((here / name).read_bytes() != b"mine" for name in ("seen.table", "x.onnx", "x.plan.json"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (("parity", "tiny", "--html", "images"), "--html"),
+        (("parity", "tiny", "--junit", "/"), "--junit"),
+        (("profile", GRAPH, "--html", "images"), "--html"),
+        (("calibrate", GRAPH, "--html", "images"), "--html"),
+        (("calibrate", GRAPH, "-o", "images"), "--output"),
+        (("inspect", TABLE, "--html", "images"), "--html"),
+        (("quantize", GRAPH, "--table", TABLE, "--save-plan", "images"), "--save-plan"),
+        (("quantize", GRAPH, "--table", TABLE, "-o", "images"), "--output"),
+        (("inspect", "tiny", "--save-config", "images"), "--save-config"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_a_folder_where_a_file_is_to_be_written_names_the_option(
+    here: Path, arguments: tuple[str, ...], option: str
+) -> None:
+    with nothing_changes(here):
+        run(*arguments).explain(2, f"{option} names a folder", f"{option} ")
+
+
+def test_a_place_that_cannot_be_written_names_the_option_that_gave_it(here: Path) -> None:
+    (here / "file").write_text("mine")
+    for option in ("--html", "--junit"):
+        failed = run("parity", "tiny", option, "file/report").expect(4, "cannot be written", f"place with {option}")
+        assert "--output" not in failed.stderr
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_profile_that_measured_nothing_is_no_success(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run("profile", INT8, "--imgsz", "48", "--rounds", "1", "--seconds", "0", "--json")
+    assert [row["outcome"] for row in done.json["rows"]] != ["measured"]
+    assert done.json["passed"] is False
+    assert done.exit_code in (1, 3)
+
+
+def test_a_missed_budget_says_which_row_and_by_how_much(here: Path) -> None:
+    call = ("profile", GRAPH, INT8, "--rounds", "1", "--seconds", "0", "--max-p50-ms", "0.001")
+    said = run(*call, "--html", "latency.html").expect(1).stdout
+    for name in ("model.onnx", "model.int8.onnx"):
+        assert re.search(rf"{re.escape(name)} · onnxruntime, batch 1: .* ms, limit .* ms, .* ms too slow", said)
+    assert "too slow" in (here / "latency.html").read_text()
+
+
+def test_a_reader_that_has_gone_is_no_failure(here: Path) -> None:
+    code = "from linglos_deploy import cli; cli.main()"
+    for options in ("", "--json"):
+        line = (
+            f'"{sys.executable}" -c "{code}" inspect tiny/plan.json {options} | head -1; echo "${{PIPESTATUS[0]}}" >&2'
+        )
+        done = subprocess.run(["bash", "-c", line], cwd=here, capture_output=True, text=True)
+        assert done.stderr.strip() == "0", done.stderr
+        assert done.stdout
