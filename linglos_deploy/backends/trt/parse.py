@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from linglos_deploy.artifacts import OnnxArtifact, load_onnx
 from linglos_deploy.backends.trt.log import Log
 from linglos_deploy.errors import BuildError
+from linglos_deploy.graph.open_axes import clear_empty_names
 from linglos_deploy.signature import TensorSpec
 
 if TYPE_CHECKING:
@@ -34,10 +35,19 @@ def parse_network(module: Any, builder: Any, model: OnnxArtifact, *, logger: Any
     """
     network = builder.create_network(1 << int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = module.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(model.path)):
+    if not _parse(parser, model):
         raise _refusal(module, parser, model, log)
     _check_interface(network, model)
     return network
+
+
+def _parse(parser: Any, model: OnnxArtifact) -> bool:
+    """Parse the file; a copy of it where axes that have nothing in common share the name ``?``."""
+    graph = load_onnx(model.path)
+    if not clear_empty_names(graph):
+        del graph  # as large as the weights
+        return bool(parser.parse_from_file(str(model.path)))
+    return bool(parser.parse(graph.SerializeToString()))
 
 
 def explain(text: str, model: onnx.ModelProto) -> tuple[onnx.NodeProto | None, str]:
