@@ -82,6 +82,10 @@ _ELEMENTWISE = frozenset(
 )
 
 
+_NOT_IN_BFLOAT16 = frozenset({"ConvTranspose", "HardSwish", "Mish", "Shrink"})
+"""What ONNX allows and the builder of TensorRT-RTX 1.7 refuses."""
+
+
 class Loses(IntEnum):
     """What a value would lose in 16 bits, from nothing to everything."""
 
@@ -214,7 +218,7 @@ class _Survey:
         if not row.known or row.subgraphs or node.op_type == "BitCast" or not _has_tensors_only(node):
             return "its types are its own", Loses.NOTHING
         if not self._has_kind(node):
-            return f"has no {self.kind.name.lower()} in this opset", Loses.NOTHING
+            return f"has no {self.kind.name.lower()}", worst if worst is Loses.BEYOND else Loses.NOTHING
         if row.work in PRODUCTS:
             return self._judge_product(node, worst, constants)
         if row.work is Work.RECURRENT:
@@ -313,6 +317,8 @@ class _Survey:
         return Loss.TINY if tiny else Loss.NOTHING
 
     def _has_kind(self, node: ir.Node) -> bool:
+        if self.kind == ir.DataType.BFLOAT16 and node.op_type in _NOT_IN_BFLOAT16:
+            return False
         opset = self._opset(node)
         return all(
             gives_output(node, index, self.kind, opset) for index, value in enumerate(node.outputs) if is_float32(value)

@@ -15,6 +15,10 @@ from onnx import TensorProto
 from torch import nn
 from torch.nn import functional
 
+from linglos_deploy.artifacts import open_onnx
+from linglos_deploy.backends.tensorrt import tensorrt_rtx
+from linglos_deploy.engines.profiles import make_profile
+from linglos_deploy.engines.spec import BuildSpec
 from linglos_deploy.exporters.precision import to_sixteen_bits
 from linglos_deploy.graph.topology import constants, value_types
 from tests.exporters.graphs import decibels, run, run_rounded
@@ -286,3 +290,17 @@ def test_products_and_convolutions_with_weights_narrow(family):
     ]
     narrow = [node for node in layers if types[node.output[0]] == TensorProto.FLOAT16]
     assert layers == narrow != []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ENOUGH)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_tensorrt_rtx_builds_what_stays_partly_in_float32(family, kind, tmp_path):
+    pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install 'linglos-deploy[tensorrt-rtx]'")
+    path = tmp_path / "typed.onnx"
+    onnx.save(_typed(family, kind), path)
+    graph = open_onnx(path)
+    batch = next(dim for dim in graph.signature.inputs[0].shape if isinstance(dim, str))
+    spec = BuildSpec(profiles=(make_profile(graph.signature, {batch: (1, 2, 4)}),))
+    engine = tensorrt_rtx(cache=False).compile(graph, spec, out=tmp_path / "typed.engine")
+    assert engine.path.stat().st_size > 0
