@@ -7,7 +7,7 @@ with a parity check behind every arrow and a latency profile at the end.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -50,6 +50,7 @@ from linglos_deploy.reports.html import write_html
 from linglos_deploy.reports.parity import ParityReport
 from linglos_deploy.reports.profile import ProfileReport
 from linglos_deploy.verbs.check_parity import BATCH, Subject, check_graphs, open_subject, recorded
+from linglos_deploy.verbs.evaluation import ClassIndices, class_indices, guessing
 
 GOLDEN_REAL_IMAGES = 8
 SELF_TEST_TOLERANCE = {
@@ -167,7 +168,7 @@ def export_bundle(request: ExportRequest, *, progress: Progress = SILENT) -> Exp
             parameters=sum(parameter.numel() for parameter in model.module.parameters()),
             precision=request.precision,
             graphs={graph.path.name: graph.path.stat().st_size for graph in graphs},
-            warnings=tuple(dict.fromkeys((*images.warnings, *(said for graph in graphs for said in graph.warnings)))),
+            warnings=tuple(dict.fromkeys(all_warnings(work, graphs, accuracy))),
             skipped=images.skipped,
             accuracy=accuracy,
             parity=parity,
@@ -216,6 +217,7 @@ class Images:
         calibration: What INT8 ranges are taken from.
         checking: What parity is checked on.
         labelled: What accuracy is measured on; ``None`` without labels.
+        targets: The model's output that stands for the class of each of them.
         warnings: What the user must know about images and weights.
         skipped: Files that were found among the images and not used, each with the reason.
     """
@@ -223,6 +225,7 @@ class Images:
     calibration: ImageDataset
     checking: ImageDataset
     labelled: ImageDataset | None
+    targets: ClassIndices
     warnings: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...]
 
@@ -261,14 +264,32 @@ def open_images(request: ExportRequest, model: TorchModel, progress: Progress) -
             expected="one sub-folder a class, or an .npz with 'images' and 'labels'",
             next_step="leave --eval out, or sort the images into folders",
         )
+    targets = ClassIndices(0, ())
     if evaluation is not None and request.source.task is Task.CLASSIFY:
-        class_indices(evaluation, model)  # an unknown class should be known before the work begins
+        targets = class_indices(evaluation, model.labels, count_outputs(model))
     calibration = calibration.limit(request.calibration_images, seed=request.seed)
     if request.data is not None:
         warn_of_findings(check_data(calibration, method=request.scheme.method), progress)
     checking = (evaluation or calibration).limit(request.parity_images, seed=request.seed)
     skipped = (*calibration.skipped, *(evaluation.skipped if evaluation else ()))
-    return Images(calibration, checking, evaluation, tuple(_warnings(request, model, calibration)), skipped)
+    warnings = (*_warnings(request, model, calibration), *targets.warnings)
+    return Images(calibration, checking, evaluation, targets, warnings, skipped)
+
+
+def all_warnings(work: Work, graphs: Sequence[OnnxArtifact], accuracy: AccuracyVerdict | None) -> Iterator[str]:
+    """Yield what the user should know before shipping; what came up during the work is said now."""
+    yield from work.images.warnings
+    yield from (warning for graph in graphs for warning in graph.warnings)
+    if accuracy is not None and accuracy.finding is not None:
+        work.progress.warn(accuracy.finding)
+        yield accuracy.finding
+
+
+def count_outputs(model: TorchModel) -> int:
+    """Return how many classes a classifier tells apart, seen by running it."""
+    with PyTorch().open(model) as runner:
+        image = np.zeros(model.input_shapes(batch=1)["image"], dtype=np.float32)
+        return int(np.asarray(runner.run({"image": image})[model.output_names[0]]).shape[-1])
 
 
 def _warnings(request: ExportRequest, model: TorchModel, calibration: ImageDataset) -> list[str]:
@@ -355,7 +376,7 @@ def measure_accuracy(work: Work, graphs: Sequence[OnnxArtifact]) -> AccuracyVerd
     images, limit = work.images.labelled, work.request.max_accuracy_drop
     if images is None or work.request.source.task is not Task.CLASSIFY:
         return None
-    output, labels = work.model.output_names[0], class_indices(images, work.model)
+    output, labels = work.model.output_names[0], work.images.targets.targets
     rows = []
     with PyTorch().open(work.model) as runner:
         correct = count_correct(runner, images.batches(BATCH), labels, output=output, progress=work.progress)
@@ -366,27 +387,11 @@ def measure_accuracy(work: Work, graphs: Sequence[OnnxArtifact]) -> AccuracyVerd
             correct = count_correct(runner, batches, labels, output=output, progress=work.progress)
             rows.append(Accuracy(graph.path.name, precision_of(work, graph), correct, len(images)))
     worst = max(rows[0].top1 - row.top1 for row in rows[1:])
-    return AccuracyVerdict(tuple(rows), limit, worst, passed=limit is None or worst <= limit + 1e-9)
-
-
-def class_indices(images: ImageDataset, model: TorchModel) -> Sequence[int]:
-    """Return the model's output index of every image: by class name where the model knows names, else in sorted order.
-
-    Raises:
-        UsageError: A folder's name is none of the model's classes.
-    """
-    if not (model.labels and images.class_names):
-        return images.labels or ()
-    unknown = sorted(set(images.class_names) - set(model.labels))
-    if unknown:
-        raise UsageError(
-            "The labelled images have a class that the model does not know.",
-            found=", ".join(unknown[:5]),
-            expected=", ".join(model.labels[:10]) + (" …" if len(model.labels) > 10 else ""),
-            next_step="name the sub-folders like the model's labels",
-        )
-    places = [model.labels.index(name) for name in images.class_names]
-    return [places[label] for label in images.labels or ()]
+    finding = None
+    if limit is not None or work.model.weights is not Weights.RANDOM:  # that those guess has been said
+        finding = guessing(rows[0].correct, rows[0].count, work.images.targets.classes)
+    kept = limit is None or (finding is None and worst <= limit + 1e-9)
+    return AccuracyVerdict(tuple(rows), limit, worst, passed=kept, finding=finding)
 
 
 def measure_latency(work: Work, graphs: Sequence[OnnxArtifact]) -> ProfileReport:

@@ -190,9 +190,10 @@ def _show_accuracy(verdict: AccuracyVerdict, console: Console) -> None:
         table.add_row(row.model, row.precision, f"{row.top1:.2f} %", f"{row.correct} / {row.count}", change)
     console.print(table)
     if verdict.max_drop is not None:
+        doubt = "" if verdict.finding is None else ", but PyTorch itself may be guessing"
         console.print(
             f"{_verdict(verdict.passed)}  accuracy: largest loss {max(0.0, verdict.worst_drop):.2f} points,"
-            f" {verdict.max_drop:g} accepted",
+            f" {verdict.max_drop:g} accepted{doubt}",
             highlight=False,
         )
 

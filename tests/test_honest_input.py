@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from linglos_deploy.quantization.patterns import near_names
+from linglos_deploy.verbs.evaluation import guessing, tail
 from tests.commandline import enter, nothing_changes, run
 from tests.conftest import Shipped
 
@@ -153,6 +158,100 @@ def test_a_missing_path_is_wrong_usage_in_every_command(here: Path, arguments: t
 
 def test_a_mistyped_path_gets_a_suggestion(here: Path) -> None:
     run("inspect", "tiny/model.int.onnx").explain(2, "did you mean 'tiny/model.int8.onnx'?")
+
+
+# --- what is assumed, and what counts can tell ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bare(here: Path) -> str:
+    """Write the weights without a word about images or labels, as torch.save does."""
+    import torch
+    from safetensors.torch import load_file
+
+    torch.save(load_file(here / "tiny.safetensors"), here / "bare.pt")
+    return "bare.pt"
+
+
+QUICK = ("--engine", "none", "--no-latency", "--imgsz", "32", "-o", "out", "--json")
+
+
+@pytest.mark.usefixtures("quick_export")
+def test_preprocessing_that_nobody_said_is_called_assumed_where_the_bundle_is_read(here: Path, bare: str) -> None:
+    made = run("export", "--checkpoint", bare, *QUICK, "-q").expect(0, "Preprocessing is assumed: ImageNet's", "--mean")
+    (said,) = [warning for warning in made.json["warnings"] if "assumed" in warning]
+    assert "mean 0.485, 0.456, 0.406" in said
+    assert "--imgsz" not in said  # it was given
+    manifest = json.loads((Path(made.json["bundle"]) / "manifest.json").read_text())
+    assert said in manifest["warnings"]
+    assert "assumed" in (Path(made.json["bundle"]) / "reports/report.html").read_text()
+
+
+@pytest.mark.usefixtures("quick_export")
+def test_preprocessing_that_is_said_is_used_and_not_called_assumed(here: Path, bare: str) -> None:
+    said = ("--mean", "0.5", "--std", "0.25,0.25,0.25", "--crop-pct", "1", "--interpolation", "bilinear")
+    made = run("export", "--checkpoint", bare, *QUICK, *said)
+    assert "assumed" not in made.expect(0).stderr
+    spec = run("inspect", made.json["bundle"], "--json").json["content"]["preprocessing"]
+    assert (spec["mean"], spec["std"]) == ([0.5] * 3, [0.25] * 3)
+    assert (spec["crop_pct"], spec["interpolation"]) == (1.0, "bilinear")
+    assert "assumed" not in run(*EXPORT).expect(0).stderr  # a checkpoint that says everything itself
+
+
+def images_of(here: Path, *names: str) -> str:
+    """Sort the images of as many classes into folders of these names."""
+    for source, name in zip(sorted((here / "images").iterdir()), names, strict=False):
+        shutil.copytree(source, here / "eval" / name)
+    for name in names[3:]:
+        shutil.copytree(here / "images/ant", here / "eval" / name)
+    return "eval"
+
+
+@pytest.mark.parametrize("names", [("x", "y"), ("v", "w", "x", "y")])
+def test_without_names_there_must_be_as_many_folders_as_outputs(here: Path, bare: str, names: tuple[str, ...]) -> None:
+    call = ("export", "--checkpoint", bare, *QUICK[:-1], "--eval", images_of(here, *names))
+    run(*call).explain(2, f"{len(names)} folders", "3, one per output", "--labels")
+
+
+@pytest.mark.usefixtures("quick_export")
+def test_the_order_in_which_folders_are_taken_for_outputs_is_said(here: Path, bare: str) -> None:
+    made = run("export", "--checkpoint", bare, *QUICK, "--eval", images_of(here, "x", "y", "z"))
+    assert any("sorted folders: x, y, z" in warning for warning in made.json["warnings"])
+
+
+@pytest.mark.usefixtures("quick_export")
+def test_classes_without_images_are_named(here: Path) -> None:
+    made = run(*EXPORT, "--eval", images_of(here, "ant", "bee"), "--json")
+    assert any("1 of 3 classes have no labelled images: cat" in warning for warning in made.json["warnings"])
+
+
+@pytest.mark.usefixtures("quick_export")
+def test_a_reference_that_may_be_guessing_is_a_finding_and_proves_no_accuracy(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("linglos_deploy.pipeline.count_correct", lambda *_, **__: 4)
+    call = (*EXPORT, "--eval", "images", "--json", "--force")
+    made = run(*call, "--max-accuracy-drop", "50").expect(1, "4 of 9 images", "guessing among 3 classes")
+    assert made.json["accuracy"]["passed"] is False
+    assert made.json["accuracy"]["finding"] in made.json["warnings"]
+    run(*call).expect(0, "guessing among 3 classes")  # said, where no verdict was asked for
+    monkeypatch.setattr("linglos_deploy.pipeline.count_correct", lambda *_, **__: 9)
+    assert run(*call, "--max-accuracy-drop", "50").expect(0).json["accuracy"]["finding"] is None
+
+
+@given(st.integers(1, 60), st.integers(2, 40), st.data())
+def test_the_tail_of_guessing_is_the_binomial_distributions(count: int, classes: int, data: st.DataObject) -> None:
+    least = data.draw(st.integers(0, count))
+    exact = sum(
+        Fraction(math.comb(count, hits) * (classes - 1) ** (count - hits), classes**count)
+        for hits in range(least, count + 1)
+    )
+    assert tail(least, count, 1 / classes) == pytest.approx(float(exact), rel=1e-9, abs=1e-300)
+
+
+def test_more_images_tell_a_small_lead_from_guessing() -> None:
+    assert guessing(12, 100, 10) is not None
+    assert guessing(1200, 10_000, 10) is None
 
 
 # --- places to write to -----------------------------------------------------------------------------------------------

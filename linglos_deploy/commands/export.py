@@ -39,6 +39,10 @@ def export(
         Path | None,
         typer.Option("--labels", callback=options.must_exist, metavar="FILE", help="Class names, one a line."),
     ] = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    crop_pct: options.CropPct = None,
+    interpolation: options.Filter = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -126,6 +130,16 @@ def export(
         image_size=options.parse_size(imgsz),
         labels=labels,
         seed=seed,
+        preprocess=options.preprocessing(
+            imgsz=None,
+            mean=mean,
+            std=std,
+            scale=None,
+            color=None,
+            layout=None,
+            crop_pct=crop_pct,
+            interpolation=interpolation,
+        ),
     )
     report = api.export(
         source,

@@ -7,10 +7,8 @@ is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,7 +20,7 @@ from linglos_deploy.graph.feeds import Sizes, index_ranges, synthetic_feeds
 from linglos_deploy.graph.metadata import stated_preprocessing
 from linglos_deploy.images.dataset import ARRAY_FILES, open_dataset, synthetic_dataset
 from linglos_deploy.images.layout import Layout, layout_of, likely_layout
-from linglos_deploy.images.options import NOTHING_SAID, PreprocessOptions
+from linglos_deploy.images.options import NOTHING_SAID, PreprocessOptions, each_channel
 from linglos_deploy.images.preprocessing import Color, Interpolation, PreprocessSpec
 from linglos_deploy.images.samples import AnyArray, Dataset
 from linglos_deploy.images.tensors import open_tensors, whole
@@ -57,7 +55,7 @@ def preprocessing_for(
             expected="none of them",
             next_step="leave them out",
         )
-    spec = _changed(stated, options) if stated is not None else _said(model, options)
+    spec = options.applied_to(stated) if stated is not None else _said(model, options)
     _check_fits(model, spec)
     progress.warn(f"Images become input as the options say, not the graph: {spec.describe()}.")
     return spec
@@ -153,15 +151,6 @@ def _first(array: AnyArray, axis: int | None) -> AnyArray:
     return array if axis is None else np.take(array, [0], axis)
 
 
-def _changed(stated: PreprocessSpec, options: PreprocessOptions) -> PreprocessSpec:
-    said: dict[str, Any] = dict(options.given)
-    channels = (options.color or stated.color).channels
-    for name in ("mean", "std"):
-        if name in said:
-            said[name] = _each(said[name], channels, option=f"--{name}")
-    return replace(stated, **said)
-
-
 def _said(model: OnnxArtifact, options: PreprocessOptions) -> PreprocessSpec:
     spec = _image_input(model)
     layout = options.layout or layout_of(spec)
@@ -191,8 +180,8 @@ def _said(model: OnnxArtifact, options: PreprocessOptions) -> PreprocessSpec:
         input_size=size,
         interpolation=options.interpolation or Interpolation.BILINEAR,
         crop_pct=1.0 if options.crop_pct is None else options.crop_pct,
-        mean=_each(options.mean, color.channels, option="--mean"),
-        std=_each(options.std, color.channels, option="--std"),
+        mean=each_channel(options.mean, color.channels, option="--mean"),
+        std=each_channel(options.std, color.channels, option="--std"),
         color=color,
         layout=layout,
         scale=255.0 if options.scale is None else options.scale,
@@ -223,16 +212,6 @@ def _check_fits(model: OnnxArtifact, spec: PreprocessSpec) -> None:
             expected=tensor.describe(),
             next_step="correct --imgsz, --color or --layout",
         )
-
-
-def _each(numbers: Sequence[float], channels: int, *, option: str) -> tuple[float, ...]:
-    if len(numbers) not in (1, channels):
-        raise UsageError(
-            f"{option} has another number of values than the model has channels.",
-            found=f"{len(numbers)} values",
-            expected=f"1, or {channels}",
-        )
-    return tuple(numbers) * (channels if len(numbers) == 1 else 1)
 
 
 def _unknown(model: OnnxArtifact, what: str, *, found: str | None = None, option: str = "") -> DataError | UsageError:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from linglos_deploy.errors import UsageError
 from linglos_deploy.images.layout import Layout
-from linglos_deploy.images.preprocessing import Color, Interpolation
+from linglos_deploy.images.preprocessing import Color, Interpolation, PreprocessSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,36 @@ class PreprocessOptions:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
+    def applied_to(self, stated: PreprocessSpec) -> PreprocessSpec:
+        """Return a preprocessing with what was said in place of what it says.
+
+        Raises:
+            UsageError: Something said does not fit it.
+        """
+        said: dict[str, Any] = dict(self.given)
+        channels = (self.color or stated.color).channels
+        for name in ("mean", "std"):
+            if name in said:
+                said[name] = each_channel(said[name], channels, option=f"--{name}")
+        return replace(stated, **said)
+
 
 NOTHING_SAID = PreprocessOptions()
+
+
+def each_channel(numbers: Sequence[float], channels: int, *, option: str) -> tuple[float, ...]:
+    """Return a number for each channel, where one may stand for all.
+
+    Raises:
+        UsageError: There are neither one nor as many as channels.
+    """
+    if len(numbers) not in (1, channels):
+        raise UsageError(
+            f"{option} has another number of values than the model has channels.",
+            found=f"{len(numbers)} values",
+            expected=f"1, or {channels}",
+        )
+    return tuple(numbers) * (channels if len(numbers) == 1 else 1)
 
 
 def parse_numbers(text: str | None, *, option: str) -> tuple[float, ...] | None:

@@ -15,7 +15,9 @@ from linglos_deploy.artifacts import IMAGE_INPUT, Step, TorchModel, tool_version
 from linglos_deploy.choices import Weights
 from linglos_deploy.errors import CheckpointError, UsageError
 from linglos_deploy.images.labels import read_labels
+from linglos_deploy.images.options import NOTHING_SAID, PreprocessOptions
 from linglos_deploy.images.preprocessing import PreprocessSpec
+from linglos_deploy.models.assumptions import OPTIONS, assumption
 from linglos_deploy.models.factory import ModelDescription, check_spec, describe_factory
 from linglos_deploy.models.metadata import CheckpointMetadata
 from linglos_deploy.models.mismatch import CLASSIFIER_TENSORS, compare, explain_factory_mismatch, explain_mismatch
@@ -44,6 +46,7 @@ class ModelSource:
         image_size: Height and width in pixels; ``None`` for the checkpoint's or the variant's own.
         labels: A text file of class names, one per line; ``None`` for the checkpoint's own.
         seed: Of the random weights.
+        preprocess: What is said of how images become the input, instead of what the checkpoint says.
     """
 
     variant: str | None = None
@@ -53,6 +56,7 @@ class ModelSource:
     image_size: tuple[int, int] | None = None
     labels: Path | None = None
     seed: int = 0
+    preprocess: PreprocessOptions = NOTHING_SAID
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "task", Task(self.task))
@@ -145,6 +149,7 @@ def load_model(source: ModelSource, *, progress: Progress = SILENT) -> TorchMode
         _load_weights(described.module, source, checkpoint)
         described.module.cpu().float().eval().requires_grad_(False)
         model = _finish(described, source, checkpoint, preprocess)
+        model = replace(model, warnings=_assumed(described, source, checkpoint, preprocess))
         if source.own_module is None:
             return model
         shapes = model.input_shapes(batch=1)
@@ -155,7 +160,7 @@ def load_model(source: ModelSource, *, progress: Progress = SILENT) -> TorchMode
             model,
             output_names=observed.described.output_names,
             labels=_labels(observed.described, source, checkpoint),
-            warnings=observed.warnings,
+            warnings=(*model.warnings, *observed.warnings),
         )
 
 
@@ -223,10 +228,38 @@ def _preprocess(
                 expected="sizes in the ModelInput of the factory",
                 next_step="leave --imgsz out",
             )
+        if source.preprocess.given:
+            raise UsageError(
+                "The model takes no image that could be prepared.",
+                found=f"{', '.join(source.preprocess.given)}, and the inputs"
+                f" {', '.join(each.name for each in described.inputs)}",
+                expected="nothing about images",
+                next_step="leave --mean, --std, --crop-pct and --interpolation out",
+            )
         return None
     metadata = checkpoint.metadata if checkpoint else CheckpointMetadata()
     spec = described.preprocess or metadata.preprocess(metadata.image_size or PreprocessSpec().input_size)
+    spec = source.preprocess.applied_to(spec)
     return replace(spec, input_size=source.image_size) if source.image_size else spec
+
+
+def _assumed(
+    described: ModelDescription, source: ModelSource, checkpoint: Checkpoint | None, preprocess: PreprocessSpec | None
+) -> tuple[str, ...]:
+    """Return a warning where the preprocessing of weights that may be trained is assumed."""
+    from linglos_deploy.models.linglo import LinGlo
+
+    if preprocess is None or (checkpoint is None and source.own_module is None):
+        return ()
+    if source.own_module is not None and described.preprocess is not None:
+        said = {"input_size"} if isinstance(described.module, LinGlo) else set(OPTIONS)
+    else:
+        metadata = checkpoint.metadata if checkpoint else CheckpointMetadata()
+        fields = {name: "image_size" if name == "input_size" else name for name in OPTIONS}
+        said = {name for name, field in fields.items() if getattr(metadata, field) is not None}
+    said |= source.preprocess.given.keys() | ({"input_size"} if source.image_size else set())
+    warning = assumption(preprocess, said)
+    return () if warning is None else (warning,)
 
 
 def _load_weights(module: nn.Module, source: ModelSource, checkpoint: Checkpoint | None) -> None:

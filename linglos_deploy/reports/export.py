@@ -38,13 +38,15 @@ class AccuracyVerdict:
         rows: The PyTorch model first, then every graph.
         max_drop: Largest accepted loss of top-1, in percentage points; ``None`` if nothing was requested.
         worst_drop: Largest loss found, in percentage points.
-        passed: Whether the loss is accepted.
+        passed: Whether the loss is accepted, and anything can be concluded from it.
+        finding: Why nothing can: the PyTorch model itself cannot be told from guessing.
     """
 
     rows: tuple[Accuracy, ...]
     max_drop: float | None
     worst_drop: float
     passed: bool
+    finding: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

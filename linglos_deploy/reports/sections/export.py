@@ -47,7 +47,7 @@ def _accuracy_table(verdict: AccuracyVerdict) -> Table:
 def _accuracy_checks(verdict: AccuracyVerdict | None) -> tuple[Check, ...]:
     if verdict is None or verdict.max_drop is None:
         return ()
-    found = f"{verdict.worst_drop:.2f} points"
+    found = verdict.finding or f"{verdict.worst_drop:.2f} points"
     return (Check("loss of top-1", verdict.passed, found, f"at most {verdict.max_drop:.2f} points"),)
 
 
