@@ -146,7 +146,8 @@ def _distance(exact: Any, found: Any) -> tuple[float, float, float, float]:
     if one.shape != other.shape:
         return math.inf, 1.0, math.inf, 1.0
     finite = np.isfinite(one)
-    if not np.array_equal(one[~finite], other[~finite], equal_nan=True):
+    same = np.array_equal(finite, np.isfinite(other)) and np.array_equal(one[~finite], other[~finite], equal_nan=True)
+    if not same:
         return math.inf, 1.0, math.inf, 1.0
     difference = one[finite] - other[finite]
     return (

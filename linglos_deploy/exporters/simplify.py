@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,11 +66,26 @@ def shorten(graph: onnx.ModelProto) -> onnx.ModelProto:
     import onnxsim
 
     try:
-        simplified, _ = onnxsim.simplify(graph, skipped_optimizers=list(SKIPPED))
+        with _without_native_output():
+            simplified, _ = onnxsim.simplify(graph, skipped_optimizers=list(SKIPPED))
     except Exception as error:  # onnxsim raises bare RuntimeError and its binding's own kinds
         raise ExportError("The graph cannot be simplified.", found=str(error).strip().splitlines()[0]) from error
     result: onnx.ModelProto = simplified
     return result
+
+
+@contextmanager
+def _without_native_output() -> Iterator[None]:
+    """Hold back what native code writes past Python: onnxsim tells of every constant that it leaves alone."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _change(before: onnx.ModelProto, after: onnx.ModelProto, model: TorchModel) -> str | None:
@@ -130,7 +148,9 @@ def _difference(expected: np.ndarray, found: np.ndarray) -> float:
         return 0.0
     one, other = expected.astype(np.float64), found.astype(np.float64)
     finite = np.isfinite(one)
-    if not np.array_equal(one[~finite], other[~finite], equal_nan=True):
+    if not np.array_equal(finite, np.isfinite(other)) or not np.array_equal(
+        one[~finite], other[~finite], equal_nan=True
+    ):
         return float("inf")
     scale = float(np.abs(one[finite]).max(initial=0.0))
     difference = float(np.abs(one[finite] - other[finite]).max(initial=0.0))
