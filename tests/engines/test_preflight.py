@@ -161,6 +161,11 @@ def test_an_unknown_schema_or_backend_is_refused(write: Write):
     assert failed(check_engine(write(backend="tensorflow"), HOST)) == ["compiler"]
 
 
+@pytest.mark.parametrize(("minimum", "loads"), [("8.0", True), ("8.9", True), ("9.0", False), ("10.0", False)])
+def test_an_engine_for_a_gpu_or_later_ones_loads_on_it_and_on_later_ones(write: Write, minimum: str, loads: bool):
+    assert check_engine(write(target=Target(minimum_compute_capability=minimum)), HOST).passed is loads
+
+
 def test_version_compatible_engines_load_in_later_releases_of_the_same_major(write: Write, spec: BuildSpec):
     plan = write(version="10.3.0.30", spec=replace(spec, version_compatible=True))
     assert check_engine(plan, HOST).passed

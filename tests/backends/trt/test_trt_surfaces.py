@@ -96,12 +96,13 @@ def test_a_build_with_every_option_uses_only_names_of_the_release(
 
 
 def test_a_plain_build_is_for_the_gpu_at_hand_and_is_inspected(
-    backend: MakeBackend, linear: OnnxArtifact, spec: BuildSpec, tmp_path: Path
+    backend: MakeBackend, module: Any, linear: OnnxArtifact, spec: BuildSpec, tmp_path: Path
 ):
     engine = backend().compile(linear, spec, out=tmp_path / "m.engine")
     record = read_record(engine.path)
     assert engine.requirements["compute_capability"] == "8.9"
     assert (record.target.gpu, record.target.driver) == ("NVIDIA L4", "580.65.06")
+    assert module.network_flags == 1 << module.NetworkDefinitionCreationFlag.STRONGLY_TYPED
     assert record.precision.inspected
     assert record.precision.layers == {"float32": 1}
     assert record.precision.time_share == {"float32": 1.0}

@@ -163,7 +163,8 @@ def _behaviour(module: Any, names: dict[str, frozenset[str]], calls: list[str]) 
         made.__dict__["ranges"] = ranges
         return made
 
-    def network(_flags: int) -> Strict:
+    def network(flags: int) -> Strict:
+        module.network_flags = flags
         tensors: dict[str, list[Strict]] = {"inputs": [], "outputs": []}
         made = strict(
             "INetworkDefinition",
