@@ -301,7 +301,9 @@ def _no_range(spec: TensorSpec, axis: int) -> UsageError:
     dim = spec.dims[axis]
     name = "" if is_unnamed(dim) else f" ('{dim}')"
     sizes = "x".join("SIZE" if is_open(dim) else str(dim) for dim in spec.dims)
-    more = ", or --profile 1,1,8 for batches" if axis == 0 else ""
+    more = ", or --profile 1,1,8 for batches" if axis_role_by_place(spec, axis) == "batch" else ""
+    if image_axis(spec) is not None:
+        more = ", or --profile 1,1,8 --size-profile 320,640,960 for batches and sizes of images"
     return UsageError(
         f"Axis {axis}{name} of input '{spec.name}' may have any size, and nobody said which ones the engine serves.",
         found=spec.describe(),

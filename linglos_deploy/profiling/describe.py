@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact, load_onnx, onnx_signature
-from linglos_deploy.engines.record import open_engine
+from linglos_deploy.engines.record import open_engine, read_record
+from linglos_deploy.engines.served import served_signature
 from linglos_deploy.files import sha256_file
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ def describe(path: Path) -> Described:
     """
     path = path.absolute()
     if path.suffix != ".onnx":
-        return Described(open_engine(path), "")
+        artifact = open_engine(path)
+        served = served_signature(artifact.signature, read_record(path).spec.profiles)
+        return Described(replace(artifact, signature=served), "")
     model = load_onnx(path)
     return Described(OnnxArtifact(path, onnx_signature(model), sha256_file(path)), graph_precision(model))
 

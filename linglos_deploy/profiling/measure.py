@@ -11,6 +11,8 @@ from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact
 from linglos_deploy.backends import registry
 from linglos_deploy.backends.machine import describe_machine
 from linglos_deploy.codec import to_builtins
+from linglos_deploy.engines.record import read_record
+from linglos_deploy.engines.served import tuned_shapes
 from linglos_deploy.errors import LinglosError, UsageError
 from linglos_deploy.profiling.describe import Described, describe
 from linglos_deploy.profiling.inputs import fixed_image_size
@@ -126,6 +128,17 @@ def _check(candidates: Sequence[Candidate], plan: MeasurementPlan) -> None:
             registry.factory(candidate.backend)  # raises, with a suggestion
 
 
+def _shapes(
+    artifact: OnnxArtifact | EngineArtifact | None, batch: int, plan: MeasurementPlan
+) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that were asked for; an engine is measured at those it is tuned for where none were."""
+    if not isinstance(artifact, EngineArtifact) or "" in plan.shapes:
+        return dict(plan.shapes)
+    record = read_record(artifact.path)
+    tuned = tuned_shapes(record.signature, record.spec.profiles, batch=batch, image_size=plan.image_size)
+    return {**tuned, **plan.shapes}
+
+
 def _common_image_size(described: Sequence[Described | None]) -> tuple[int, int] | None:
     """Return the first fixed image size, so that models that take any size are compared at the same one."""
     for known in described:
@@ -161,7 +174,7 @@ def _open(item: _Measurement, plan: MeasurementPlan, stack: ExitStack) -> None:
         image_size=plan.image_size,
         seed=plan.seed,
         operators=plan.operators,
-        shapes=dict(plan.shapes),
+        shapes=_shapes(artifact, item.batch, plan),
         data=None if plan.data is None else str(plan.data),
         device=item.candidate.device,
     )

@@ -103,13 +103,6 @@ MUTATIONS = (
         f"{RUN}::test_the_device_is_selected_on_every_thread_that_runs",
     ),
     Mutation(
-        "the device is not selected where a runner closes",
-        RUNNER,
-        "            owner.callback(self.cuda.make_current)  # first: the thread that closes may be another one\n",
-        "            self.cuda._bindings.cudaSetDevice(0)\n",
-        f"{RUN}::test_the_device_is_selected_on_every_thread_that_runs",
-    ),
-    Mutation(
         "the device is not selected before the engine is loaded",
         CUDA,
         "            )\n        self.make_current()\n",

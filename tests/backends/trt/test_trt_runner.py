@@ -253,16 +253,17 @@ def test_without_a_recording_there_is_no_note(build: Build, backend: Callable[..
         assert runner.notes == ()  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("graphs", [True, False], ids=["graphs", "plain"])
 @pytest.mark.parametrize(
     "name", ["cudaMemcpyAsync", "cudaStreamSynchronize", "cudaSetDevice", "cudaMalloc", "cudaHostAlloc"]
 )
 def test_every_call_that_fails_is_our_error_and_the_next_batch_is_right(
-    build: Build, backend: Callable[..., TensorRt], cuda: FakeCuda, name: str
+    build: Build, backend: Callable[..., TensorRt], cuda: FakeCuda, name: str, graphs: bool
 ) -> None:
     engine = build()
     failures = 0
     for nth in range(1, 9):
-        with backend().open(engine) as runner:
+        with backend(cuda_graphs=graphs).open(engine) as runner:
             cuda.fail_at = {name: nth}
             try:
                 check(runner, 2)
