@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +14,18 @@ from linglos_deploy.bundle import Manifest, open_bundle
 from linglos_deploy.calibration.registry import threshold_methods
 from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.calibration.thresholds import threshold
+from linglos_deploy.codec import read_json
 from linglos_deploy.engines.record import EngineRecord, read_record
+from linglos_deploy.errors import ArtifactError
 from linglos_deploy.exporters.decompositions.records import METADATA_KEY, AttentionRecord, read_attention
 from linglos_deploy.files import sha256_file
 from linglos_deploy.graph.metadata import PREFIX
-from linglos_deploy.kinds import Kind, kind_of
+from linglos_deploy.kinds import Kind, kind_of, report_type
 from linglos_deploy.quantization.plan import QuantPlan
+from linglos_deploy.reports.doctor import DoctorReport
+from linglos_deploy.reports.export import ExportReport
+from linglos_deploy.reports.parity import LayerReport, ParityReport
+from linglos_deploy.reports.profile import ProfileReport
 from linglos_deploy.signature import ModelSignature
 
 
@@ -95,18 +103,62 @@ class TableSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """One tensor of a file.
+
+    Attributes:
+        name: Its name.
+        dtype: Its element type, as safetensors writes it, such as ``F32``.
+        shape: Its shape.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFile:
+    """A safetensors file at a glance.
+
+    Attributes:
+        file: Its path.
+        bytes: Size of the file.
+        holds: ``golden tensors`` or ``a checkpoint``.
+        metadata: What it says of itself.
+        tensors: What it holds, by name.
+    """
+
+    file: str
+    bytes: int
+    holds: str
+    metadata: Mapping[str, str]
+    tensors: tuple[StoredTensor, ...]
+
+
+Report = ExportReport | ProfileReport | DoctorReport | LayerReport | ParityReport
+Content = Manifest | GraphDescription | EngineRecord | TableSummary | QuantPlan | TensorFile | Report
+
+
+@dataclass(frozen=True, slots=True)
 class Inspection:
     """What was found at a path.
 
     Attributes:
         kind: What it is.
         path: Where it lies.
-        content: A manifest, a graph's description, an engine's record, a table's summary, or a plan.
+        content: A manifest, a graph's description, an engine's record, a table's summary, a plan, what a file of
+            tensors holds, or a report.
     """
 
     kind: Kind
     path: str
-    content: Manifest | GraphDescription | EngineRecord | TableSummary | QuantPlan
+    content: Content
 
 
 def describe(path: Path) -> Inspection:
@@ -117,18 +169,53 @@ def describe(path: Path) -> Inspection:
         UsageError: It is nothing that this program makes.
     """
     kind = kind_of(path)
-    content: Manifest | GraphDescription | EngineRecord | TableSummary | QuantPlan
-    if kind is Kind.BUNDLE:
-        content = open_bundle(path).manifest
-    elif kind is Kind.GRAPH:
-        content = describe_graph(path)
-    elif kind is Kind.ENGINE:
-        content = read_record(path)
-    elif kind is Kind.TABLE:
-        content = summarize_table(CalibrationTable.load(path))
-    else:
-        content = QuantPlan.load(path)
-    return Inspection(kind, str(path), content)
+    readers: dict[Kind, Callable[[Path], Content]] = {
+        Kind.BUNDLE: lambda path: open_bundle(path).manifest,
+        Kind.MANIFEST: lambda path: read_json(Manifest, path),
+        Kind.GRAPH: describe_graph,
+        Kind.ENGINE: read_record,
+        Kind.RECORD: lambda path: read_json(EngineRecord, path),
+        Kind.TABLE: lambda path: summarize_table(CalibrationTable.load(path)),
+        Kind.PLAN: QuantPlan.load,
+        Kind.TENSORS: describe_tensors,
+        Kind.REPORT: _read_report,
+    }
+    return Inspection(kind, str(path), readers[kind](path))
+
+
+def describe_tensors(path: Path) -> TensorFile:
+    """Describe a safetensors file from its header; no tensor is read.
+
+    Raises:
+        ArtifactError: It is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = dict(file.metadata() or {})
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            tensors = tuple(
+                StoredTensor(name, str(part.get_dtype()), tuple(part.get_shape()))
+                for name, part in sorted(slices.items())
+            )
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(
+            f"'{path}' is no usable file of tensors.",
+            found=str(error),
+            expected="a complete safetensors file",
+            next_step="copy it again from where it was made",
+        ) from error
+    golden = any(tensor.name.startswith("torch:") for tensor in tensors)
+    holds = "golden tensors" if golden else "a checkpoint"
+    return TensorFile(str(path), path.stat().st_size, holds, metadata, tensors)
+
+
+def _read_report(path: Path) -> Report:
+    kind = report_type(json.loads(path.read_bytes()))
+    assert kind is not None  # that is how it was told to be a report
+    report: Report = read_json(kind, path)
+    return report
 
 
 def summarize_table(table: CalibrationTable) -> TableSummary:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from linglos_deploy.bundle import MANIFEST, is_bundle, open_bundle
 from linglos_deploy.errors import ArtifactError, UsageError
 from linglos_deploy.profiling.access import EngineAccess
 from linglos_deploy.profiling.plan import Candidate
+from linglos_deploy.reports.doctor import DoctorReport
+from linglos_deploy.reports.export import ExportReport
+from linglos_deploy.reports.parity import LayerReport, ParityReport
+from linglos_deploy.reports.profile import ProfileReport
 
 
 class Kind(StrEnum):
@@ -21,6 +27,10 @@ class Kind(StrEnum):
     ENGINE = "engine"
     TABLE = "table"
     PLAN = "plan"
+    MANIFEST = "manifest"
+    RECORD = "record of an engine"
+    REPORT = "report"
+    TENSORS = "file of tensors"
 
 
 def kind_of(path: Path) -> Kind:
@@ -47,15 +57,20 @@ def kind_of(path: Path) -> Kind:
             expected="a bundle made by 'linglos-deploy export'",
             next_step=f"did you mean '{inside[0]}'?" if inside else "name the bundle's own directory",
         )
-    by_suffix = {".onnx": Kind.GRAPH, ".engine": Kind.ENGINE, ".table": Kind.TABLE}
+    by_suffix = {
+        ".onnx": Kind.GRAPH,
+        ".engine": Kind.ENGINE,
+        ".table": Kind.TABLE,
+        ".safetensors": Kind.TENSORS,
+    }
     if path.suffix in by_suffix:
         return by_suffix[path.suffix]
-    if path.suffix == ".json" and _schema(path).startswith("linglos.plan/"):
-        return Kind.PLAN
+    if path.suffix == ".json" and (kind := _kind_of_json(path)) is not None:
+        return kind
     raise UsageError(
         f"'{path}' is nothing that linglos-deploy makes.",
         found=f"a file ending in '{path.suffix}'",
-        expected="a bundle, or a file ending in .onnx, .engine, .table, or a plan's .json",
+        expected="a bundle, or a file ending in .onnx, .engine, .table or .safetensors, or a plan's or report's .json",
         next_step="check the path; 'linglos-deploy export --variant s' makes a bundle in build/linglo_s",
     )
 
@@ -127,9 +142,24 @@ def engine_backend(engine: Path) -> str:
     return read_record(engine).backend
 
 
-def _schema(path: Path) -> str:
+def report_type(content: Mapping[str, Any]) -> type | None:
+    """Return the report that a JSON object is: the one whose every field without a default it has."""
+    for kind in (ExportReport, ProfileReport, DoctorReport, LayerReport, ParityReport):
+        needed = {item.name for item in fields(kind) if item.default is MISSING and item.default_factory is MISSING}
+        if needed <= content.keys():
+            return kind
+    return None
+
+
+def _kind_of_json(path: Path) -> Kind | None:
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError):
-        return ""
-    return str(content.get("schema", "")) if isinstance(content, dict) else ""
+        return None
+    if not isinstance(content, dict):
+        return None
+    name = str(content.get("schema", "")).partition("/")[0]
+    known = {"linglos.plan": Kind.PLAN, "linglos.bundle": Kind.MANIFEST, "linglos.engine": Kind.RECORD}
+    if name in known:
+        return known[name]
+    return None if report_type(content) is None else Kind.REPORT

@@ -80,6 +80,7 @@ Html = Annotated[
     Path | None,
     typer.Option("--html", callback=file_name, help="Write the report as one HTML file.", metavar="FILE"),
 ]
+All = Annotated[bool, typer.Option("--all", help="Show every row of long tables, not only those that matter.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is already there.")]
 
 Config = Annotated[

@@ -17,8 +17,6 @@ from linglos_deploy.errors import LinglosError, OutputError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from linglos_deploy.calibration.table import CalibrationTable
-
 VERDICT_FAILED = 1
 STAGE_FAILED = 4
 INTERRUPTED = 130
@@ -97,7 +95,7 @@ def show(value: Any, render: Callable[[Any, Console], None], *, as_json: bool) -
         print_json(value)
         return
     console = _stdout()
-    if not console.is_terminal:
+    if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = max(console.width, LOG_WIDTH)
     render(value, console)
 
@@ -152,13 +150,3 @@ def naming(option: str) -> Iterator[None]:
     except OutputError as error:
         error.next_step = (error.next_step or "").replace("--output", option)
         raise
-
-
-def write_table_html(table: CalibrationTable, html: Path | None) -> None:
-    """Draw a calibration table's histograms, where that was asked for."""
-    if html is not None:
-        from linglos_deploy.calibration.figures import table_html
-        from linglos_deploy.files import atomic_file
-
-        with naming("--html"), atomic_file(html) as partial:
-            partial.write_text(table_html(table), encoding="utf-8")

@@ -8,17 +8,12 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from linglos_deploy.artifacts import Lineage
-from linglos_deploy.bundle import Manifest
-from linglos_deploy.engines.record import EngineRecord
-from linglos_deploy.inspection import GraphDescription, Inspection, TableSummary
-from linglos_deploy.quantization.plan import QuantPlan
+from linglos_deploy.inspection import TableSummary
 from linglos_deploy.reports.doctor import DoctorReport
 from linglos_deploy.reports.export import AccuracyVerdict, EngineOutcome, ExportReport
 from linglos_deploy.reports.numbers import file_size
 from linglos_deploy.reports.parity import ParityOutcome, ParityReport
 from linglos_deploy.reports.profile import ProfileReport
-from linglos_deploy.signature import ModelSignature
 from linglos_deploy.verbs.quantize import QuantizeResult
 
 if TYPE_CHECKING:
@@ -86,43 +81,31 @@ def show_profile(report: ProfileReport, console: Console, *, details: bool = Tru
         console.print(part)
 
 
-def show_table(table: TableSummary, console: Console, *, path: Path | None = None) -> None:
-    """Show what calibration saw, and where each method would clip."""
-    methods = list(table.tensors[0].bounds) if table.tensors else []
-    shown = _table("Tensor", "Min", "Max", "Mean", "Std", *(f"Clip {method}" for method in methods))
-    for tensor in table.tensors:
-        numbers = [tensor.minimum, tensor.maximum, tensor.mean, tensor.std]
-        numbers += [tensor.bounds[method] for method in methods]
-        shown.add_row(escape(tensor.tensor), *(f"{number:.4g}" for number in numbers))
-    console.print(shown)
-    source = "synthetic images" if table.synthetic else "images"
-    place = f" in {path}" if path else ""
-    _say(console, f"{len(table.tensors)} tensors seen on {table.image_count} {source}{place}")
+def show_described(value: object, console: Console, *, every_row: bool = False) -> None:
+    """Show a file or what is in it; without ``every_row``, the rows of long tables that matter."""
+    from linglos_deploy import descriptions
+    from linglos_deploy.reports.text import renderables
+
+    assert descriptions  # registered how it looks
+    for part in renderables([value], every_row=every_row, width=console.width):
+        console.print(part)
 
 
-def show_plan(result: QuantizeResult, console: Console) -> None:
-    """Show what becomes INT8, and why the rest does not."""
-    _show_plan(result.plan, console)
+def show_table(table: TableSummary, console: Console, *, path: Path, every_row: bool = False) -> None:
+    """Show what calibration saw, where it lies, and what comes next."""
+    show_described(table, console, every_row=every_row)
+    _say(console, f"Table  {path}")
+    _say(console, f"Next   linglos-deploy quantize MODEL.onnx --table {path}")
+
+
+def show_plan(result: QuantizeResult, console: Console, *, every_row: bool = False) -> None:
+    """Show what becomes INT8, why the rest does not, where plan and graph lie, and what comes next."""
+    show_described(result.plan, console, every_row=every_row)
     if result.plan_file is not None:
         _say(console, f"Plan   {result.plan_file}")
     if result.graph is not None:
         _say(console, f"Graph  {result.graph.path}")
-
-
-def show_inspection(inspection: Inspection, console: Console) -> None:
-    """Show what a file is."""
-    _say(console, f"{inspection.path}  {inspection.kind}")
-    content = inspection.content
-    if isinstance(content, Manifest):
-        _show_manifest(content, console)
-    elif isinstance(content, GraphDescription):
-        _show_graph(content, console)
-    elif isinstance(content, EngineRecord):
-        _show_engine(content, console)
-    elif isinstance(content, QuantPlan):
-        _show_plan(content, console)
-    else:
-        show_table(content, console)
+        _say(console, f"Next   linglos-deploy parity {result.graph.path} --reference MODEL.onnx --data images/")
 
 
 def show_engines(outcomes: Sequence[EngineOutcome], console: Console) -> None:
@@ -229,98 +212,3 @@ def _plain_table() -> Table:
     from rich.table import Table
 
     return Table.grid(padding=(0, 2))
-
-
-def _show_manifest(manifest: Manifest, console: Console) -> None:
-    facts = _plain_table()
-    facts.add_row("Model", escape(f"{manifest.name}, {len(manifest.labels)} labels"))
-    facts.add_row("Checks", "passed when it was made" if manifest.passed else "[red]failed when it was made[/]")
-    height, width = manifest.preprocessing.input_size
-    facts.add_row(
-        "Images",
-        f"{height} x {width}, {manifest.preprocessing.interpolation}, crop {manifest.preprocessing.crop_pct:g},"
-        f" mean {manifest.preprocessing.mean}, std {manifest.preprocessing.std}",
-    )
-    facts.add_row("Tools", escape(", ".join(f"{name} {version}" for name, version in manifest.tools.items())))
-    console.print(facts, highlight=False)
-    table = _table("File", "Precision", "Input", "Runs on", "Size")
-    for graph in manifest.graphs:
-        options = ", ".join(f"{name}={value}" for name, value in graph.session_options.items())
-        runs_on = f"onnxruntime ({options})" if options else "any ONNX runtime"
-        size = file_size(manifest.files[graph.file].bytes)
-        table.add_row(escape(graph.file), escape(graph.precision), graph.input, escape(runs_on), size)
-    for engine in manifest.engines:
-        runs_on = ", ".join([engine.backend, *(f"{key} {value}" for key, value in engine.requirements.items())])
-        size = file_size(manifest.files[engine.file].bytes)
-        table.add_row(escape(engine.file), escape(engine.precision), engine.input, escape(runs_on), size)
-    console.print(table)
-    _show_signature(manifest.graphs[0].signature, console)
-    _show_lineage(manifest.graphs[-1].lineage, console)
-    for warning in manifest.warnings:
-        _say(console, warning, mark="[yellow]![/] ")
-
-
-def _show_graph(graph: GraphDescription, console: Console) -> None:
-    _say(console, f"{file_size(graph.bytes)}, opset {graph.opset}, SHA-256 {graph.digest}")
-    _show_signature(graph.signature, console)
-    table = _table("Operator", "Nodes")
-    for operator, count in graph.operators.items():
-        table.add_row(escape(operator), str(count))
-    console.print(table)
-    if graph.attention:
-        forms = _table("Attention", "Form", "C", "Heads", "Positions", "MACs before", "after", "Why")
-        for record in graph.attention:
-            forms.add_row(
-                escape(record.path),
-                record.form,
-                str(record.channels),
-                str(record.heads),
-                str(record.positions),
-                f"{record.macs_before / 1e6:.2f} M",
-                f"{record.macs_after / 1e6:.2f} M",
-                escape(record.reason),
-            )
-        console.print(forms)
-    weights = ", ".join(f"{dtype} {file_size(size)}" for dtype, size in graph.weights.items())
-    _say(console, f"Weights  {weights}")
-    for key, value in graph.metadata.items():
-        _say(console, f"{key}  {value}")
-
-
-def _show_engine(record: EngineRecord, console: Console) -> None:
-    facts = _plain_table()
-    facts.add_row("Built by", escape(f"{record.backend} {record.version}"))
-    facts.add_row("Runs on", f"compute capability {record.target.describe()} {record.target.platform}")
-    facts.add_row("Precision", escape(record.precision.detail))
-    facts.add_row("Size", file_size(record.bytes))
-    facts.add_row("From graph", f"SHA-256 {record.onnx_digest}")
-    console.print(facts, highlight=False)
-    _show_signature(record.signature, console)
-    _show_lineage(record.lineage, console)
-
-
-def _show_plan(plan: QuantPlan, console: Console) -> None:
-    table = _table("Layer", "Type", "INT8", "Reads", "Scale", "Why")
-    scales = {decision.tensor: decision.scale for decision in plan.tensors}
-    for node in plan.nodes:
-        scale = scales.get(node.data)
-        shown = "" if scale is None or not node.quantize else f"{scale:.4g}"
-        table.add_row(
-            escape(node.node), node.op_type, _tick(node.quantize), escape(node.data), shown, escape(node.reason)
-        )
-    console.print(table)
-    source = "synthetic images" if plan.synthetic else "images"
-    console.print(
-        f"{len(plan.quantized_nodes)} of {len(plan.nodes)} layers become INT8; ranges from {plan.image_count} {source}",
-        highlight=False,
-    )
-
-
-def _show_signature(signature: ModelSignature, console: Console) -> None:
-    for title, tensors in (("Input ", signature.inputs), ("Output", signature.outputs)):
-        for tensor in tensors:
-            _say(console, f"{title}  {tensor.describe()}")
-
-
-def _show_lineage(lineage: Lineage, console: Console) -> None:
-    _say(console, "Made by  " + " -> ".join(step.stage for step in lineage))

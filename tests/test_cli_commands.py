@@ -141,7 +141,6 @@ def test_the_version_is_printed() -> None:
         ("profile", TABLE),
         ("doctor", TABLE),
         ("inspect", "images"),
-        ("inspect", "tiny.safetensors"),
     ],
     ids=" ".join,
 )

@@ -254,6 +254,54 @@ def test_more_images_tell_a_small_lead_from_guessing() -> None:
     assert guessing(1200, 10_000, 10) is None
 
 
+@pytest.mark.parametrize(
+    ("path", "kind", "fact"),
+    [
+        ("tiny/golden/golden.safetensors", "file of tensors", "golden tensors"),
+        ("tiny.safetensors", "file of tensors", "a checkpoint"),
+        ("tiny/manifest.json", "manifest", "Bundle tiny"),
+        ("tiny/plan.json", "plan", "layers become INT8"),
+        ("tiny/reports/export.json", "report", "Export of tiny"),
+        ("tiny/reports/parity.model.int8.json", "report", "model.int8.onnx"),
+    ],
+)
+def test_every_file_of_a_bundle_says_what_it_is_in_the_terminal_in_json_and_in_html(
+    here: Path, path: str, kind: str, fact: str
+) -> None:
+    assert fact in run("inspect", path, "--html", "it.html").expect(0).stdout
+    assert fact in (here / "it.html").read_text()
+    assert run("inspect", path, "--json").expect(0).json["kind"] == kind
+
+
+@pytest.mark.parametrize("path", [GRAPH, INT8, "tiny"])
+def test_a_page_can_be_made_of_anything_that_can_be_inspected(here: Path, path: str) -> None:
+    run("inspect", path, "--html", "it.html").expect(0)
+    assert "Inputs and outputs" in (here / "it.html").read_text()
+
+
+def test_a_table_is_drawn_with_its_histograms(here: Path) -> None:
+    run("inspect", TABLE, "--html", "it.html").expect(0)
+    assert "<svg" in (here / "it.html").read_text()
+
+
+def test_a_damaged_file_of_tensors_is_explained(here: Path) -> None:
+    (here / "cut.safetensors").write_bytes((here / "tiny.safetensors").read_bytes()[:100])
+    run("inspect", "cut.safetensors").explain(4, "cut.safetensors")
+    (here / "odd.json").write_text("[1, 2]")
+    run("inspect", "odd.json").explain(2, "odd.json")
+
+
+def test_calibrate_and_quantize_show_what_matters_and_what_comes_next(here: Path) -> None:
+    call = ("quantize", GRAPH, "--table", TABLE, "-o", "x.onnx", "--force", "-q")
+    short, whole = run(*call).expect(0).stdout, run(*call, "--all").expect(0).stdout
+    assert "--all shows them" in short
+    assert "--all" not in whole
+    assert "Next   linglos-deploy parity x.onnx" in short
+    seen = run("calibrate", GRAPH, "--data", "images", "-o", "x.table", "-q").expect(0).stdout
+    assert "Table  x.table" in seen
+    assert "Next   linglos-deploy quantize" in seen
+
+
 # --- places to write to -----------------------------------------------------------------------------------------------
 
 

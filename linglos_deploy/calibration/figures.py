@@ -1,10 +1,7 @@
-"""Histograms of a table with the thresholds drawn in: one HTML page that needs nothing else, or single drawings."""
+"""The histogram of a tensor's magnitudes with the bound of every method, and what a table says about itself."""
 
 from __future__ import annotations
 
-import html
-import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,80 +11,34 @@ from linglos_deploy.calibration.registry import threshold_methods
 from linglos_deploy.calibration.statistics import TensorStatistics
 from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.calibration.thresholds import threshold
+from linglos_deploy.reports.document import Histogram, Mark
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-WIDTH, HEIGHT, MARGIN = 640, 150, 24
 COLUMNS = 160
-COLOURS = ("#6b7280", "#7c3aed", "#047857", "#b45309", "#be185d", "#0369a1", "#4d7c0f", "#7f1d1d")
-"""Of the methods, in the order of their names; more methods begin again."""
 
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 46rem; padding: 0 1rem; color: #111827 }
-h1 { font-size: 1.4rem } h2 { font: 600 .95rem ui-monospace, monospace; margin: 2rem 0 .2rem; overflow-wrap: anywhere }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem } dt { color: #6b7280 } dd { margin: 0 }
-p { margin: .2rem 0; color: #374151 } svg { width: 100%; height: auto } .bar { fill: #93c5fd }
-.warn { background: #fef3c7; padding: .5rem .8rem; border-radius: .3rem }
-text { font: 11px system-ui, sans-serif; fill: #374151 }
-"""
-
-
-def table_html(table: CalibrationTable, *, percentile: float = 99.99, chosen: Mapping[str, float] | None = None) -> str:
-    """Return a page with one histogram per tensor.
+def histogram(stats: TensorStatistics, *, percentile: float = 99.99, chosen: float | None = None) -> Histogram | None:
+    """Return counts of magnitudes with the bound of every method; ``None`` where there is nothing but zeros.
 
     Args:
-        table: What to show.
+        stats: Of the tensor.
         percentile: For the method ``percentile``.
-        chosen: Bounds that a plan settled on, by tensor, drawn in black.
+        chosen: The bound that a plan settled on.
     """
-    chosen = chosen or {}
-    sections = [
-        f"<h2>{html.escape(name)}</h2><p>{html.escape(describe(stats))}</p>"
-        + histogram_svg(stats, percentile=percentile, chosen=chosen.get(name))
-        for name, stats in table.tensors.items()
-    ]
-    facts = "".join(f"<dt>{html.escape(key)}</dt><dd>{html.escape(value)}</dd>" for key, value in facts_of(table))
-    warning = (
-        '<p class="warn">Synthetic images: good for graphs and latency, useless for accuracy.</p>'
-        if table.synthetic
-        else ""
-    )
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Calibration table</title>'
-        f"<style>{_STYLE}</style></head><body><h1>Calibration table</h1>{warning}<dl>{facts}</dl>"
-        "<p>Magnitudes on a linear axis, counts on a logarithmic one.</p>"
-        f"{''.join(sections)}</body></html>\n"
-    )
-
-
-def histogram_svg(stats: TensorStatistics, *, percentile: float = 99.99, chosen: float | None = None) -> str:
-    """Return one drawing: counts of magnitudes, the bound of every method, and the chosen one if there is one."""
     largest = stats.absolute_maximum
     if largest == 0:
-        return "<p>nothing to draw: no value but zero</p>"
-    heights = _columns(stats, largest)
-    top = math.log1p(float(heights.max())) or 1.0
-    step = (WIDTH - 2 * MARGIN) / COLUMNS
-    room = HEIGHT - 2 * MARGIN
-    bars = "".join(
-        f'<rect class="bar" x="{MARGIN + column * step:.1f}" y="{HEIGHT - MARGIN - tall:.1f}" '
-        f'width="{step:.2f}" height="{tall:.1f}"/>'
-        for column, tall in enumerate(room * np.log1p(heights) / top)
-        if tall > 0
-    )
-    lines = [
-        (method, threshold(stats, method, percentile=percentile), COLOURS[place % len(COLOURS)])
-        for place, method in enumerate(threshold_methods())
-    ]
+        return None
+    marks = [Mark(name, threshold(stats, name, percentile=percentile)) for name in threshold_methods()]
     if chosen is not None:
-        lines.append(("chosen", chosen, "#000000"))
-    drawn = "".join(_line(label, bound, largest, colour, row) for row, (label, bound, colour) in enumerate(lines))
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="histogram of magnitudes">{bars}{drawn}'
-        f'<text x="{MARGIN}" y="{HEIGHT - 8}">0</text>'
-        f'<text x="{WIDTH - MARGIN}" y="{HEIGHT - 8}" text-anchor="end">{largest:.4g}</text></svg>'
+        marks.append(Mark("chosen", chosen, strong=True))
+    return Histogram(
+        title="Magnitudes",
+        caption="Linear axis, logarithmic counts; a line where each method would clip.",
+        end=float(largest),
+        counts=tuple(float(count) for count in _columns(stats, largest)),
+        marks=tuple(marks),
     )
 
 
@@ -133,12 +84,3 @@ def _columns(stats: TensorStatistics, largest: float) -> NDArray[np.float64]:
     running = np.concatenate([[0.0], np.cumsum(counts)])
     edges = np.concatenate([low, high[-1:]])
     return np.diff(np.interp(np.linspace(0.0, largest, COLUMNS + 1), edges, running))
-
-
-def _line(label: str, bound: float, largest: float, colour: str, row: int) -> str:
-    x = MARGIN + (WIDTH - 2 * MARGIN) * min(bound / largest, 1.0)
-    return (
-        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{MARGIN}" y2="{HEIGHT - MARGIN}" stroke="{colour}" stroke-width="1.5"/>'
-        f'<text x="{x - 4:.1f}" y="{MARGIN + 12 * row:.1f}" text-anchor="end" style="fill:{colour}">'
-        f"{html.escape(label)} {bound:.4g}</text>"
-    )

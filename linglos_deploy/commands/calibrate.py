@@ -11,7 +11,7 @@ import typer
 from linglos_deploy import options
 from linglos_deploy.console import Terminal
 from linglos_deploy.errors import UsageError
-from linglos_deploy.running import show, write_table_html
+from linglos_deploy.running import show, write_reports
 
 
 def _must_exist(param: typer.CallbackParam, value: list[Path]) -> list[Path]:
@@ -72,6 +72,7 @@ def calibrate(
         Path, typer.Option("--output", "-o", callback=options.file_name, metavar="FILE", help="Where the table goes.")
     ] = Path("calibration.table"),
     force: options.Force = False,
+    everything: options.All = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
@@ -86,7 +87,7 @@ def calibrate(
       linglos-deploy calibrate theirs.onnx --data images/ --mean 0.5 --std 0.5 --imgsz 320
       linglos-deploy calibrate merge shard1.table shard2.table -o calibration.table
     """
-    from linglos_deploy import api
+    from linglos_deploy import api, descriptions
     from linglos_deploy.calibration.calibrate import CalibrationConfig
     from linglos_deploy.calibration.sampling import Sampling
     from linglos_deploy.graph.feeds import parse_shapes
@@ -94,6 +95,7 @@ def calibrate(
     from linglos_deploy.screens import show_table
     from linglos_deploy.verbs.calibrate import merge_table_files
 
+    assert descriptions  # registered how a table looks
     first, *others = subjects
     if str(first) == "merge":
         options.refuse_unused(
@@ -149,6 +151,7 @@ def calibrate(
             replace=force,
             progress=Terminal(quiet=quiet),
         )
-    write_table_html(table, html)
-    show(summarize_table(table), functools.partial(show_table, path=output), as_json=as_json)
+    write_reports([table], html=html)
+    screen = functools.partial(show_table, path=output, every_row=everything)
+    show(summarize_table(table), screen, as_json=as_json)
     return True

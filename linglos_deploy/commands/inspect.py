@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from linglos_deploy import options
-from linglos_deploy.running import show, write_table_html
+from linglos_deploy.running import show, write_reports
 
 
 def inspect(
@@ -17,15 +18,19 @@ def inspect(
         typer.Argument(
             callback=options.must_exist,
             metavar="PATH",
-            help="A bundle, a graph, an engine, a calibration table or a plan.",
+            help="A bundle, a graph, an engine, a table, a plan, a report, tensors.",
         ),
     ],
     html: Annotated[
         Path | None,
         typer.Option(
-            "--html", callback=options.file_name, metavar="FILE", help="Draw a calibration table's histograms."
+            "--html",
+            callback=options.file_name,
+            metavar="FILE",
+            help="Write it as one HTML file, tables with histograms.",
         ),
     ] = None,
+    everything: options.All = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
@@ -38,12 +43,18 @@ def inspect(
       linglos-deploy inspect build/linglo_s
       linglos-deploy inspect build/linglo_s/model.int8.onnx --json
     """
+    from linglos_deploy import descriptions
     from linglos_deploy.inspection import describe
-    from linglos_deploy.screens import show_inspection
+    from linglos_deploy.kinds import Kind
+    from linglos_deploy.screens import show_described
 
-    if html is not None:
+    assert descriptions  # registered how each kind of file looks
+    found = describe(subject)
+    if html is not None and found.kind is Kind.TABLE:  # with a histogram of every tensor
         from linglos_deploy.calibration.table import CalibrationTable
 
-        write_table_html(CalibrationTable.load(subject), html)
-    show(describe(subject), show_inspection, as_json=as_json)
+        write_reports([CalibrationTable.load(subject)], html=html)
+    else:
+        write_reports([found], html=html)
+    show(found, partial(show_described, every_row=everything), as_json=as_json)
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -71,6 +72,7 @@ def quantize(
     ] = None,
     shape: options.InputShapes = None,
     force: options.Force = False,
+    everything: options.All = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
@@ -100,5 +102,5 @@ def quantize(
         replace=force,
         progress=Terminal(quiet=quiet),
     )
-    show(result, show_plan, as_json=as_json)
+    show(result, partial(show_plan, every_row=everything), as_json=as_json)
     return True

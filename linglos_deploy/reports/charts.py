@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 
-from linglos_deploy.reports.document import Bar, BarChart, LineChart, Tone, printable
+from linglos_deploy.reports.document import Bar, BarChart, Chart, Histogram, LineChart, Tone, printable
 from linglos_deploy.reports.numbers import significant
 
 _WIDTH = 560
@@ -16,16 +16,20 @@ _CHARACTER = 6.4
 _MAX_LABEL = 34
 _LINE_HEIGHT = 170
 _LEFT_OF_LINE = 38
+_COUNTS_HEIGHT = 100
 
 
-def draw(chart: BarChart | LineChart, *, name: str) -> str:
+def draw(chart: Chart, *, name: str) -> str:
     """Return a chart as a ``<figure>``.
 
     Args:
         chart: What to draw.
         name: Unique on the page; connects the drawing with its title for screen readers.
     """
-    drawing = _bars(chart) if isinstance(chart, BarChart) else _line(chart)
+    if isinstance(chart, Histogram):
+        drawing = _histogram(chart)
+    else:
+        drawing = _bars(chart) if isinstance(chart, BarChart) else _line(chart)
     if not drawing:
         return ""
     drawing = drawing.replace("<svg ", f'<svg role="img" aria-labelledby="{name}" ', 1)
@@ -111,9 +115,37 @@ def _line(chart: LineChart) -> str:
     return f'<svg viewBox="0 0 {_WIDTH} {_LINE_HEIGHT}">{"".join(parts)}</svg>'
 
 
+def _histogram(chart: Histogram) -> str:
+    if not chart.counts or chart.end <= 0:
+        return ""
+    top = math.log1p(max(chart.counts)) or 1.0
+    step = (_WIDTH - 20) / len(chart.counts)
+    above = 12 * len(chart.marks) + 6
+    bottom = above + _COUNTS_HEIGHT
+    parts = []
+    for index, count in enumerate(chart.counts):
+        tall = _COUNTS_HEIGHT * math.log1p(count) / top
+        if tall > 0:
+            x, y = 10 + index * step, bottom - tall
+            parts.append(f'<rect class="bar" x="{x:.1f}" y="{y:.1f}" width="{step:.2f}" height="{tall:.1f}"/>')
+    for row, mark in enumerate(chart.marks):
+        x = 10 + (_WIDTH - 20) * min(mark.value / chart.end, 1.0)
+        side = "end" if x > _WIDTH / 2 else "start"
+        weight = ' font-weight="bold"' if mark.strong else ""
+        y = 12 * (row + 1)
+        parts.append(f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="{y:.1f}" y2="{bottom}"/>')
+        parts.append(
+            f'<text class="limit-text" x="{x + (-4 if side == "end" else 4):.1f}" y="{y}" text-anchor="{side}"{weight}>'
+            f"{escape(f'{mark.label} {mark.value:.4g}')}</text>"
+        )
+    parts.append(f'<text class="axis" x="10" y="{bottom + 14}">0</text>')
+    parts.append(f'<text class="axis" x="{_WIDTH - 10}" y="{bottom + 14}" text-anchor="end">{chart.end:.4g}</text>')
+    return f'<svg viewBox="0 0 {_WIDTH} {bottom + 18}">{"".join(parts)}</svg>'
+
+
 def _nice_range(low: float, high: float) -> tuple[float, float]:
     """Return bounds whose four steps are round numbers."""
-    raw = max(high - low, 1e-9) / 4
+    raw = max(high - low, 1e-9, 1e-9 * max(abs(low), abs(high))) / 4  # steps that floats can tell apart
     unit = 10.0 ** math.floor(math.log10(raw))
     for factor in (1, 2, 2.5, 5, 10, 20, 25, 50):
         step = factor * unit

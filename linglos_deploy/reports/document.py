@@ -43,20 +43,30 @@ class Column:
         title: Its heading.
         numeric: Numbers are aligned to the right.
         minor: Left out where the page is too narrow for all columns.
+        prose: Sentences, which are wrapped there; names are shortened in the middle.
     """
 
     title: str
     numeric: bool = False
     minor: bool = False
+    prose: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of as many cells as there are columns."""
+    """Rows of as many cells as there are columns.
+
+    Attributes:
+        title: What it shows.
+        columns: Their headings.
+        rows: From top to bottom.
+        first: Rows that a summary shows, where there are too many to read; ``None`` for all.
+    """
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    first: int | None = None
 
     def __post_init__(self) -> None:
         if any(len(row) != len(self.columns) for row in self.rows):
@@ -119,6 +129,43 @@ class LineChart:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """A place on the axis of a histogram.
+
+    Attributes:
+        label: What is there.
+        value: Where.
+        strong: Whether it is the one that counts.
+    """
+
+    label: str
+    value: float
+    strong: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Counts over equally wide steps from zero, on a logarithmic scale, with marks across them.
+
+    Attributes:
+        title: With the unit.
+        caption: How to read it.
+        end: Where the axis ends.
+        counts: From left to right.
+        marks: Drawn over the counts.
+    """
+
+    title: str
+    caption: str
+    end: float
+    counts: tuple[float, ...]
+    marks: tuple[Mark, ...] = ()
+
+
+Chart = BarChart | LineChart | Histogram
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """One criterion of a verdict.
 
@@ -156,7 +203,7 @@ class Section:
     summary: str = ""
     facts: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
-    charts: tuple[BarChart | LineChart, ...] = ()
+    charts: tuple[Chart, ...] = ()
     tables: tuple[Table, ...] = ()
     notes: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from linglos_deploy.reports.document import Section, Table, Tone, all_sections, printable
@@ -12,18 +13,32 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table as RichTable
     from rich.text import Text
+_SHORTEST = 12
+"""Characters that are left of a name in the narrowest terminal."""
+
+_PROSE = 20
+"""Characters that a column of sentences takes at least."""
+
 _STYLES = {Tone.NEUTRAL: "", Tone.GOOD: "green", Tone.BAD: "bold red", Tone.MUTED: "dim"}
 
 
-def renderables(reports: Iterable[object], *, details: bool = True, width: int = 100) -> list[RenderableType]:
+def renderables(
+    reports: Iterable[object], *, details: bool = True, every_row: bool = True, width: int = 100
+) -> list[RenderableType]:
     """Return what to give to a rich console's ``print``, one after the other.
 
     Args:
         reports: Values of any registered report types.
         details: Whether to show every table, note and condition; else the verdict, the warnings and the first table.
-        width: Columns of the terminal; columns of a table that matter less are left out if it is too narrow.
+        every_row: Whether to show every row of a table; else those that matter first.
+        width: Columns of the terminal; in one that is too narrow, columns that matter less are left out, and names are
+            shortened in the middle. What was left out is said.
     """
-    return [part for section in all_sections(reports) for part in _section(section, details=details, width=width)]
+    return [
+        part
+        for section in all_sections(reports)
+        for part in _section(section, details=details, every_row=every_row, width=width)
+    ]
 
 
 def to_text(reports: Iterable[object], *, details: bool = True, width: int = 100) -> str:
@@ -44,41 +59,92 @@ def to_text(reports: Iterable[object], *, details: bool = True, width: int = 100
 
 
 def fit(table: Table, width: int) -> Table:
-    """Leave out minor columns, the last one first, until the table fits into ``width`` characters or none is left."""
+    """Make a table fit into ``width`` characters.
+
+    Minor columns are left out, the last one first; then names are shortened in the middle, the longest most. Sentences
+    are wrapped by the renderer and need no more room than a few words.
+    """
     while _width(table) > width:
         minor = [index for index, column in enumerate(table.columns) if column.minor]
         if not minor:
             break
         table = _without(table, minor[-1])
+    names = [index for index, column in enumerate(table.columns) if not (column.numeric or column.prose)]
+    while _width(table) > width:
+        widths = _widths(table)
+        longest = max(names, key=lambda index: widths[index], default=None)
+        if longest is None or widths[longest] <= _SHORTEST:
+            break
+        room = max(_SHORTEST, widths[longest] - (_width(table) - width))
+        others = [widths[index] for index in names if index != longest and widths[index] < widths[longest]]
+        table = _shortened(table, longest, max(room, *others) if others else room)
     return table
 
 
+def shorten(name: str, length: int) -> str:
+    """Shorten a name in the middle, so that both of its ends can be told from others.
+
+    >>> shorten("/features/block.3/conv/Conv_output_0", 20)
+    '/features/…_output_0'
+    """
+    if len(name) <= length:
+        return name
+    head = length // 2
+    return f"{name[:head]}…{name[len(name) - (length - head - 1) :]}"
+
+
+def _widths(table: Table) -> list[int]:
+    widths = []
+    for index, column in enumerate(table.columns):
+        longest = max([len(column.title), *(len(row[index].text) for row in table.rows)])
+        widths.append(min(longest, _PROSE) if column.prose else longest)
+    return widths
+
+
 def _width(table: Table) -> int:
-    cells = zip(*table.rows, strict=True) if table.rows else ((),) * len(table.columns)
-    longest = (
-        max([len(column.title), *(len(cell.text) for cell in texts)])
-        for column, texts in zip(table.columns, cells, strict=True)
-    )
-    return sum(longest) + 3 * len(table.columns)
+    return sum(_widths(table)) + 3 * len(table.columns)
 
 
 def _without(table: Table, index: int) -> Table:
     rows = tuple((*row[:index], *row[index + 1 :]) for row in table.rows)
-    return Table(table.title, (*table.columns[:index], *table.columns[index + 1 :]), rows)
+    return replace(table, columns=(*table.columns[:index], *table.columns[index + 1 :]), rows=rows)
 
 
-def _section(section: Section, *, details: bool, width: int) -> list[RenderableType]:
+def _shortened(table: Table, index: int, length: int) -> Table:
+    rows = tuple(
+        (*row[:index], replace(row[index], text=shorten(row[index].text, length)), *row[index + 1 :])
+        for row in table.rows
+    )
+    return replace(table, rows=rows)
+
+
+def _section(section: Section, *, details: bool, every_row: bool, width: int) -> list[RenderableType]:
     parts: list[RenderableType] = [_heading(section)]
     if section.summary:
         parts.append(_plain(section.summary))
     parts += [_plain(f"warning: {warning}", style="yellow") for warning in section.warnings]
     tables = [table for table in section.tables if table.rows]
-    parts += [_table(fit(table, width)) for table in (tables if details else tables[:1])]
+    for table in tables if details else tables[:1]:
+        shown = table if every_row or table.first is None else replace(table, rows=table.rows[: table.first])
+        fitting = fit(shown, width)
+        parts.append(_table(fitting))
+        parts += [_plain(said, style="dim") for said in _left_out(table, fitting)]
     if details:
         parts += [_plain(f"- {note}", style="dim") for note in section.notes]
         parts += [_plain(f"{name}: {value}", style="dim") for name, value in section.facts]
     parts.append(_plain(""))
     return parts
+
+
+def _left_out(table: Table, shown: Table) -> list[str]:
+    """Say what of a table is not there."""
+    said = []
+    if hidden := len(table.rows) - len(shown.rows):
+        said.append(f"… and {hidden} more rows; --all shows them.")
+    titles = [column.title for column in shown.columns]
+    if missing := [column.title for column in table.columns if column.title not in titles]:
+        said.append(f"Too narrow for: {', '.join(missing)}.")
+    return said
 
 
 def _heading(section: Section) -> Text:
@@ -94,9 +160,11 @@ def _table(table: Table) -> RichTable:
     from rich.table import Table as RichTable
 
     shown = RichTable(title=_plain(table.title, style="dim"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    wraps = any(column.prose for column in table.columns)
     for column in table.columns:
         side: Literal["left", "right"] = "right" if column.numeric else "left"
-        shown.add_column(_plain(column.title), justify=side, no_wrap=column.numeric, overflow="fold")
+        whole = column.numeric or (wraps and not column.prose)
+        shown.add_column(_plain(column.title), justify=side, no_wrap=whole, overflow="fold")
     for row in table.rows:
         shown.add_row(*(_plain(cell.text, style=_STYLES[cell.tone]) for cell in row))
     return shown

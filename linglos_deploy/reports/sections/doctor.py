@@ -41,7 +41,13 @@ def doctor_sections(report: DoctorReport) -> tuple[Section, ...]:
 def _backends_table(report: DoctorReport) -> Table:
     return Table(
         title="Backends",
-        columns=(Column("backend"), Column("version"), Column("runs"), Column("compiles"), Column("detail")),
+        columns=(
+            Column("backend"),
+            Column("version"),
+            Column("runs"),
+            Column("compiles"),
+            Column("detail", prose=True),
+        ),
         rows=tuple(
             (
                 Cell(state.name),
@@ -58,7 +64,13 @@ def _backends_table(report: DoctorReport) -> Table:
 def _engine_table(check: EngineCheck) -> Table:
     return Table(
         title=f"Engine {check.engine} for {check.backend}",
-        columns=(Column("condition"), Column("found"), Column("expected"), Column("verdict"), Column("reason")),
+        columns=(
+            Column("condition"),
+            Column("found"),
+            Column("expected"),
+            Column("verdict"),
+            Column("reason", prose=True),
+        ),
         rows=tuple(
             (
                 Cell(condition.name),
@@ -76,7 +88,7 @@ def _graph_table(use: GraphUse) -> Table:
     offers = [("run", offer) for offer in use.runs] + [("be built", offer) for offer in use.builds]
     return Table(
         title=f"What could be done with {use.graph}",
-        columns=(Column("could"), Column("with"), Column("here"), Column("why"), Column("how")),
+        columns=(Column("could"), Column("with"), Column("here"), Column("why", prose=True), Column("how", prose=True)),
         rows=tuple(
             (
                 Cell(verb),

@@ -23,7 +23,7 @@ def export_sections(report: ExportReport) -> tuple[Section, ...]:
             _engines_table(report.engines),
             Table(
                 title="Files that were not used",
-                columns=(Column("file"), Column("reason")),
+                columns=(Column("file"), Column("reason", prose=True)),
                 rows=tuple((Cell(name), Cell(reason)) for name, reason in report.skipped),
             ),
         ),
@@ -62,7 +62,13 @@ def _graphs_table(graphs: dict[str, int]) -> Table:
 def _engines_table(engines: tuple[EngineOutcome, ...]) -> Table:
     return Table(
         title="Engines",
-        columns=(Column("backend"), Column("engine"), Column("size", True), Column("build", True), Column("detail")),
+        columns=(
+            Column("backend"),
+            Column("engine"),
+            Column("size", True),
+            Column("build", True),
+            Column("detail", prose=True),
+        ),
         rows=tuple(
             (
                 Cell(engine.backend),

@@ -135,16 +135,16 @@ def _latency_table(measured: Sequence[ProfileRow]) -> Table | None:
     many_threads = len({row.threads for row in measured}) > 1
     columns: list[tuple[Column, Callable[[ProfileRow], Cell]]] = [
         (Column("candidate"), lambda row: Cell(row.label)),
-        (Column("precision"), lambda row: Cell(_precision(row))),
+        (Column("precision", minor=True), lambda row: Cell(_precision(row))),
         (Column("batch", True), lambda row: Cell(str(row.batch))),
         *([(Column("threads", True), lambda row: Cell(str(row.threads)))] if many_threads else []),
         (Column("p50", True), lambda row: Cell(significant(_p50(row)))),
         (Column("p90", True, minor=True), lambda row: Cell(significant(row.latency.p90 if row.latency else 0))),
-        (Column("p99", True), lambda row: Cell(significant(row.latency.p99 if row.latency else 0))),
+        (Column("p99", True, minor=True), lambda row: Cell(significant(row.latency.p99 if row.latency else 0))),
         (Column("mean", True, minor=True), lambda row: Cell(significant(row.latency.mean if row.latency else 0))),
         (Column("min", True, minor=True), lambda row: Cell(significant(row.latency.minimum if row.latency else 0))),
         (Column("CV", True, minor=True), lambda row: Cell(f"{row.latency.variation:.1%}" if row.latency else "")),
-        (Column("images/s", True), lambda row: Cell(significant(row.throughput or 0))),
+        (Column("images/s", True, minor=True), lambda row: Cell(significant(row.throughput or 0))),
         (Column("vs baseline", True), _ratio_cell),
     ]
     return Table(
@@ -219,7 +219,7 @@ def _missing_table(missing: Sequence[ProfileRow]) -> Table | None:
         return None
     return Table(
         title="Not measured",
-        columns=(Column("candidate"), Column("batch", True), Column("outcome"), Column("reason")),
+        columns=(Column("candidate"), Column("batch", True), Column("outcome"), Column("reason", prose=True)),
         rows=tuple(
             (
                 Cell(row.label),
