@@ -90,7 +90,7 @@ def _layer(node: ir.Node, inside: str | None) -> Layer | None:
     weight = constant[0] if constant else row.weights[0]
     data = next((index for index in row.data if index != weight), row.data[0])
     shape = _given(node, weight).shape
-    transposed = node.op_type == "Gemm" and node.attributes.get_int(_TRANSPOSED[weight], 0) != 0
+    transposed = node.attributes.get_int(_TRANSPOSED.get(weight, ""), 0) != 0
     axis = None if shape is None else row.weight_axis(weight, len(shape), transposed=transposed)
     return Layer(node, data, weight, bool(constant), axis, inside)
 

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from linglos_deploy.graph.layers import Layer, find_layers
 from linglos_deploy.graph.links import constant_array, maker_behind_layout, node_name
+from linglos_deploy.graph.operators import OutputAxis, operator
 from linglos_deploy.graph.passes.running import read_ir
 from linglos_deploy.graph.saliency import gate_behind, gate_fed_by
 
@@ -99,12 +100,12 @@ def _impossible(layer: Layer) -> str | None:
     tensor = ir.convenience.get_const_tensor(layer.weight)  # a Constant node's output may state no shape itself
     assert tensor is not None, "the weight is constant"
     rank, dtype = len(tensor.shape), tensor.dtype
-    convolution = layer.node.op_type.startswith("Conv")
-    if rank < 3 if convolution else rank != 2:
+    product_of_matrices = operator(layer.node).output_axis is OutputAxis.KEPT
+    if rank != 2 if product_of_matrices else rank < 3:
         return f"its weight has {rank} axes, so it is not a plain {layer.node.op_type}"
     if dtype not in _FLOATS:
         return f"its weight is {'unknown' if dtype is None else dtype.name.lower()}, not floating point"
-    if layer.node.op_type == "Gemm" and layer.node.attributes.get_int("transA", 0) != 0:
+    if layer.node.attributes.get_int("transA", 0) != 0:
         return "it transposes its data, which no INT8 kernel does"
     return None
 
