@@ -319,7 +319,9 @@ def check_parity(
     precision: Precision | str | None = None,
     images: int = 256,
     threads: int = 0,
-    layers: bool = False,
+    layers: bool | None = None,
+    criteria: StrPath | None = None,
+    limits: Mapping[str, float | None] | None = None,
     progress: Progress = SILENT,
 ) -> ParityOutcome:
     """Check that a bundle's graphs, or one graph, still answer as the reference does.
@@ -335,7 +337,9 @@ def check_parity(
         precision: Check only the bundle's graph of this precision; for two graphs, whose criteria apply.
         images: Largest number of images.
         threads: Threads of ONNX Runtime, 0 for its own choice.
-        layers: Whether to look for the layer where a graph starts to deviate.
+        layers: Whether inner tensors are compared with the float32 graph's: judged if ``None``, and reported if true.
+        criteria: A file of limits, as docs/parity.md describes it.
+        limits: Limits of all outputs by name, on top of the file's; ``None`` as a limit asks for nothing.
         progress: Told about every stage.
 
     Returns:
@@ -357,6 +361,8 @@ def check_parity(
         images=images,
         threads=threads,
         layers=layers,
+        criteria=_path_of(criteria),
+        limits=limits or {},
     )
     return check(request, progress=progress)
 

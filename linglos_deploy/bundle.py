@@ -20,6 +20,7 @@ from linglos_deploy.codec import from_json, to_json
 from linglos_deploy.errors import ArtifactError, LinglosError, UsageError
 from linglos_deploy.files import sha256_bytes, sha256_file
 from linglos_deploy.images.preprocessing import PreprocessSpec
+from linglos_deploy.parity.reached import Reached
 from linglos_deploy.signature import ModelSignature
 
 SCHEMA = "linglos.bundle/1"
@@ -138,6 +139,7 @@ class Manifest:
         golden: Golden tensors for self-tests.
         files: Every file but the manifest and its digest, by path relative to the bundle, with ``/``.
         tools: Versions of what made the bundle.
+        reached: How close each graph was to PyTorch when the bundle was made; what later checks are held against.
     """
 
     schema: str
@@ -153,6 +155,7 @@ class Manifest:
     golden: Golden | None
     files: Mapping[str, FileEntry]
     tools: Mapping[str, str]
+    reached: tuple[Reached, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ with a parity check behind every arrow and a latency profile at the end.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,25 +33,40 @@ from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.export import export_onnx
 from linglos_deploy.exporters.precision import KINDS, convert_precision, tensors_at_risk
 from linglos_deploy.files import atomic_directory, check_free
-from linglos_deploy.golden_tensors import golden_images, preprocess_golden, real_images, write_golden
+from linglos_deploy.golden_tensors import golden_images, preprocess_golden, read_golden, real_images, write_golden
 from linglos_deploy.images.checks import check_data, warn_of_findings
 from linglos_deploy.images.dataset import SYNTHETIC_IMAGES, ImageDataset, open_dataset, synthetic_dataset
 from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.models.loading import HeldModel, ModelSource, Task, load_model
 from linglos_deploy.parity.accuracy import count_correct
+from linglos_deploy.parity.decisions import check_decisions
+from linglos_deploy.parity.positions import first_images
+from linglos_deploy.parity.reached import Reached
 from linglos_deploy.profiling.measure import measure
 from linglos_deploy.profiling.plan import Candidate, MeasurementPlan
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.apply import apply_plan
 from linglos_deploy.quantization.patterns import check_patterns
-from linglos_deploy.quantization.plan import plan_quantization
+from linglos_deploy.quantization.plan import QuantPlan, plan_quantization
 from linglos_deploy.quantization.scheme import QuantScheme
 from linglos_deploy.reports.export import Accuracy, AccuracyVerdict, ExportReport
 from linglos_deploy.reports.html import write_html
-from linglos_deploy.reports.parity import ParityReport
 from linglos_deploy.reports.profile import ProfileReport
-from linglos_deploy.verbs.check_parity import BATCH, Subject, check_graphs, open_subject, recorded
+from linglos_deploy.signature import Batch, ModelSignature
+from linglos_deploy.verbs.check_parity import NOISE_IMAGES, PLAN, TABLE, golden_sets, with_findings
 from linglos_deploy.verbs.evaluation import ClassIndices, class_indices, guessing
+from linglos_deploy.verbs.referee import pytorch_noise
+from linglos_deploy.verbs.verdicts import (
+    BATCH,
+    InputSet,
+    Subject,
+    Verdict,
+    check_subjects,
+    not_checked,
+    open_subject,
+    recorded,
+    why_not_here,
+)
 
 GOLDEN_REAL_IMAGES = 8
 SELF_TEST_TOLERANCE = {
@@ -151,8 +167,6 @@ def export_bundle(request: ExportRequest, *, progress: Progress = SILENT) -> Exp
         work = Work(request, model, images, folder, progress)
         graphs = make_graphs(work)
         golden = make_golden(work, graphs)
-        parity = check_parity(work, graphs)
-        accuracy = measure_accuracy(work, graphs)
         engines, outcomes = compile_graph(
             graphs[-1],
             request.engine,
@@ -161,6 +175,9 @@ def export_bundle(request: ExportRequest, *, progress: Progress = SILENT) -> Exp
             folder=folder,
             progress=progress,
         )
+        verdicts = check_parity(work, graphs, engines)
+        parity = tuple(verdict.report for verdict in verdicts)
+        accuracy = measure_accuracy(work, graphs)
         latency = measure_latency(work, graphs) if request.measure_latency else None
         report = ExportReport(
             name=out.name,
@@ -177,7 +194,8 @@ def export_bundle(request: ExportRequest, *, progress: Progress = SILENT) -> Exp
             passed=all(check.passed for check in parity) and (accuracy is None or accuracy.passed),
         )
         write_reports(report, folder / "reports")
-        seal_bundle(folder, make_manifest(work, report, graphs, engines, golden))
+        reached = tuple(entry for verdict in verdicts for entry in verdict.reached)
+        seal_bundle(folder, make_manifest(work, report, graphs, engines, golden, reached))
     return report
 
 
@@ -319,7 +337,7 @@ def make_graphs(work: Work) -> tuple[OnnxArtifact, ...]:
     with tempfile.TemporaryDirectory(prefix="linglos-export-") as scratch:
         if request.precision.is_int8:
             plan = plan_quantization(reference, table, replace(request.scheme, floating=request.precision.floating))
-            plan.save(folder / "plan.json")
+            plan.save(folder / PLAN)
             place = folder if request.precision is Precision.INT8 else Path(scratch)
             deployed = apply_plan(reference, plan, out=place / "model.int8.onnx")
         if request.precision.floating is not Precision.FP32:
@@ -349,26 +367,45 @@ def observe(work: Work, reference: OnnxArtifact) -> CalibrationTable:
         progress=work.progress,
     )
     if work.request.precision.is_int8 or work.request.data is not None:
-        table.save(work.folder / "calibration.table")
+        table.save(work.folder / TABLE)
     return table
 
 
-def check_parity(work: Work, graphs: Sequence[OnnxArtifact]) -> tuple[ParityReport, ...]:
-    """Check every graph on ONNX Runtime against PyTorch, on real images where there are any."""
-    images, progress = work.images.checking, work.progress
+def check_parity(work: Work, graphs: Sequence[OnnxArtifact], engines: Sequence[EngineArtifact]) -> tuple[Verdict, ...]:
+    """Check every graph, and every engine that runs here, against PyTorch on golden images and on real ones."""
+    images, progress, folder = work.images.checking, work.progress, work.folder
     trained = work.model.weights is Weights.TRAINED
-    subjects = [Subject(graph, precision_of(work, graph), trained) for graph in graphs]
-    with (
-        PyTorch().open(work.model) as runner,
-        recorded(runner, images.batches(BATCH), source="PyTorch", ids=images.ids, progress=progress) as reference,
-    ):
-        return check_graphs(
-            subjects,
-            reference,
-            lambda signature: images.batches(BATCH, signature=signature),
-            threads=work.request.threads,
-            progress=progress,
+    plan = QuantPlan.load(folder / PLAN) if work.request.precision.is_int8 else None
+    table = CalibrationTable.load(folder / TABLE) if plan is not None else None
+    subjects = [
+        Subject(
+            graph,
+            precision_of(work, graph),
+            trained,
+            parent=graphs[0] if number else None,
+            plan=plan if number else None,
         )
+        for number, graph in enumerate(graphs)
+    ]
+    subjects += [Subject(engine, work.request.precision, trained) for engine in engines]
+
+    def batches(signature: ModelSignature) -> Iterable[Batch]:
+        return images.batches(BATCH, signature=signature)
+
+    with ExitStack() as stack:
+        runner = stack.enter_context(PyTorch().open(work.model))
+        noise = pytorch_noise(work.model, first_images(batches(runner.signature), NOISE_IMAGES))
+        recording = stack.enter_context(
+            recorded(runner, batches(runner.signature), source="PyTorch", ids=images.ids, progress=progress)
+        )
+        data = InputSet("synthetic" if images.synthetic else "data", recording, batches, noise_db=noise)
+        golden = golden_sets(stack, read_golden(folder / GOLDEN), work.model.output_names, noise)
+        runnable = [subject for subject in subjects if why_not_here(subject) is None]
+        verdicts = check_subjects(runnable, [*golden, data], threads=work.request.threads, progress=progress)
+    command = f"linglos-deploy parity {work.request.folder / (work.request.name or work.model.name)}"
+    left = [not_checked(subject, reason, command) for subject in subjects if (reason := why_not_here(subject))]
+    decisions = check_decisions(plan, table, graphs[0].digest) if plan is not None else ()
+    return with_findings(verdicts, subjects, decisions, left)
 
 
 def measure_accuracy(work: Work, graphs: Sequence[OnnxArtifact]) -> AccuracyVerdict | None:
@@ -453,6 +490,7 @@ def make_manifest(
     graphs: Sequence[OnnxArtifact],
     engines: Sequence[EngineArtifact],
     golden: Golden,
+    reached: tuple[Reached, ...],
 ) -> Manifest:
     """Put together everything a loader needs to know."""
     kind = InputKind.PIXELS if work.takes_pixels else InputKind.TENSOR
@@ -493,6 +531,7 @@ def make_manifest(
         golden=golden,
         files={},
         tools=tool_versions("linglos-deploy", "torch", "onnx", "onnxruntime", "onnxsim", "numpy", "pillow"),
+        reached=reached,
     )
 
 

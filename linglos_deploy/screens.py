@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+_MOST_DIFFERENCES = 8
+"""Differences of structure that a screen names; the report holds them all."""
+
 
 def show_export(report: ExportReport, console: Console) -> None:
     """Show the last screen of ``export``: accuracy, parity, engines, latency, and where the bundle lies."""
@@ -35,17 +38,17 @@ def show_export(report: ExportReport, console: Console) -> None:
 
 
 def show_parity(reports: Sequence[ParityReport], console: Console) -> None:
-    """Show how far every graph is from its reference, and each criterion that does not hold."""
-    table = _table("Parity", "Against", "Output", "Images", "Max abs", "Max rel", "Cosine", "SQNR", "Top-1 same", "")
+    """Show how far every graph is from its reference, what was proven, and each check that does not hold."""
+    table = _table("Parity", "Images", "Output", "Count", "Max abs", "Max rel", "Cosine", "SQNR", "Top-1 same", "")
     for report in reports:
         for output in report.outputs:
             found = output.metrics
             agreement = "" if found.top1_agreement is None else f"{100 * found.top1_agreement:.1f} %"
             table.add_row(
                 escape(report.candidate),
-                escape(report.reference),
+                escape(output.images or report.reference),
                 escape(output.output),
-                str(report.samples),
+                str(found.samples),
                 f"{found.max_abs:.2e}",
                 f"{found.max_relative:.2e}",
                 f"{found.cosine:.6f}",
@@ -55,13 +58,44 @@ def show_parity(reports: Sequence[ParityReport], console: Console) -> None:
             )
     console.print(table)
     for report in reports:
-        for output in report.outputs:
-            for result in output.criteria:
-                if not result.passed:
-                    values = f"{result.metric} {result.found:.6g}, limit {result.limit:.6g}"
-                    _say(console, f"  {report.candidate} {output.output}: {values}")
+        _say(console, f"{report.candidate} against {report.reference}: {_checked(report)}")
+        for text in _failures(report):
+            _say(console, f"  {text}")
+        for finding in report.findings:
+            if finding.passed is None:
+                _say(console, f"{finding.name}: {finding.found}; {finding.expected}", mark="[yellow]![/] ")
         for warning in report.warnings:
             _say(console, warning, mark="[yellow]![/] ")
+
+
+def _checked(report: ParityReport) -> str:
+    """Say what a verdict rests on."""
+    parts = ["passed" if report.passed else "FAILED"]
+    if report.proof is not None:
+        plan = " and the plan" if report.proof.against_plan else ""
+        parts.append(
+            f"structure is that of {report.proof.parent}{plan}" if report.proof.passed else "structure differs"
+        )
+    held = sum(finding.passed is True for finding in report.findings)
+    parts.append(f"{held} of {sum(finding.passed is not None for finding in report.findings)} other checks hold")
+    return ", ".join(parts)
+
+
+def _failures(report: ParityReport) -> Iterator[str]:
+    differences = report.proof.differences if report.proof is not None else ()
+    for difference in differences[:_MOST_DIFFERENCES]:
+        yield f"{difference.node}: {difference.what}: {difference.found}, expected {difference.expected}"
+    if len(differences) > _MOST_DIFFERENCES:
+        yield f"… and {len(differences) - _MOST_DIFFERENCES} more differences of structure"
+    for output in report.outputs:
+        place = f"{output.output} ({output.images})" if output.images else output.output
+        for result in output.criteria:
+            if not result.passed:
+                yield f"{place}: {result.metric} {result.found:.6g}, limit {result.limit:.6g}"
+    for finding in report.findings:
+        if finding.passed is False:
+            node = f" at {finding.node}" if finding.node else ""
+            yield f"{finding.name}: no: {finding.found}{node}, expected {finding.expected}"
 
 
 def show_parity_outcome(outcome: ParityOutcome, console: Console) -> None:

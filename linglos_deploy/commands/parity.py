@@ -15,7 +15,7 @@ from linglos_deploy.running import show, write_reports
 
 def parity(
     candidate: Annotated[
-        Path, typer.Argument(callback=options.must_exist, metavar="BUNDLE | MODEL.onnx", help="What to check.")
+        Path, typer.Argument(callback=options.must_exist, metavar="BUNDLE | MODEL.onnx | ENGINE", help="What to check.")
     ],
     reference: Annotated[
         Path | None,
@@ -44,11 +44,20 @@ def parity(
     ] = None,
     images: Annotated[int, typer.Option("--images", min=1, help="Check at most this many images.")] = 256,
     precision: Annotated[
-        Precision | None, typer.Option("--precision", help="Only the bundle's graph of this precision.")
+        Precision | None,
+        typer.Option("--precision", help="Only the bundle's graph of this precision; else limits of this one."),
     ] = None,
     layers: Annotated[
-        bool, typer.Option("--layers", help="Also show where along the graph it starts to deviate.")
-    ] = False,
+        bool | None,
+        typer.Option("--layers/--no-layers", help="Show every inner tensor; or do not look at them. [default: judge]"),
+    ] = None,
+    criteria: Annotated[
+        Path | None, typer.Option("--criteria", callback=options.must_exist, metavar="FILE", help="Limits of your own, such as parity.toml.")
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option("--limit", metavar="NAME=VALUE", help="One limit, such as sqnr_db=25 or cosine=off."),
+    ] = None,
     threads: options.Threads = 0,
     html: options.Html = None,
     junit: Annotated[
@@ -66,7 +75,7 @@ def parity(
     Examples:
       linglos-deploy parity build/linglo_s --junit parity.xml
       linglos-deploy parity build/linglo_s --checkpoint best.safetensors --data val/
-      linglos-deploy parity model.int8.onnx --reference model.onnx --data val/ --precision int8
+      linglos-deploy parity model.int8.onnx --reference model.onnx --data val/ --limit sqnr_db=25
     """
     from linglos_deploy import api
     from linglos_deploy.models.loading import ModelSource

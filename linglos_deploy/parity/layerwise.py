@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import onnx
 
 from linglos_deploy.artifacts import OnnxArtifact, load_onnx, onnx_signature
 from linglos_deploy.backends.base import Runtime
+from linglos_deploy.choices import Precision
 from linglos_deploy.errors import DataError
 from linglos_deploy.files import sha256_file
 from linglos_deploy.graph.topology import producers, value_shapes, value_types
 from linglos_deploy.parity.metrics import Difference
 from linglos_deploy.progress import SILENT, Progress
-from linglos_deploy.reports.parity import LayerDifference, LayerReport
+from linglos_deploy.reports.parity import Finding, LayerDifference, LayerReport
 from linglos_deploy.signature import Batch, ModelSignature, TensorSpec
+
+FLOOR_DB = {Precision.FP16: 20.0, Precision.BF16: 10.0, Precision.INT8: 3.0}
+"""SQNR below which an inner tensor is lost, whatever the outputs say; clean graphs of random weights keep 8 dB more."""
+LAYER_SLACK_DB = {Precision.FP16: 4.0, Precision.BF16: 4.0, Precision.INT8: 3.0}
+"""What another machine may cost an inner tensor on the same images."""
 
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 
@@ -28,6 +34,7 @@ def compare_layers(
     *,
     runtime: Runtime,
     limit_db: float = 20.0,
+    prepare: Callable[[onnx.ModelProto], onnx.ModelProto] = lambda model: model,
     progress: Progress = SILENT,
 ) -> LayerReport:
     """Run both graphs and compare every floating-point tensor that both make, each fed by its own graph's errors.
@@ -38,20 +45,21 @@ def compare_layers(
         batches: Inputs of both. All tensors of one batch are held at once, so small batches need little memory.
         runtime: Runs both.
         limit_db: SQNR below which a tensor counts as deviating.
+        prepare: What the candidate goes through before it runs, such as having its 16-bit rounding written out.
         progress: Told of every batch.
 
     Raises:
         DataError: There are no batches, or both graphs have no tensor in common.
     """
-    graphs = load_onnx(reference.path), load_onnx(candidate.path)
-    shared = _shared_tensors(*graphs)
+    graphs = load_onnx(reference.path), prepare(load_onnx(candidate.path))
+    shared = shared_tensors(*graphs)
     if not shared:
         raise DataError(
             "The two graphs have no tensor in common.",
             found=f"{reference.path.name} and {candidate.path.name}",
             expected="a graph and one made from it",
         )
-    differences = {name: Difference() for name in shared}
+    differences = {name: Difference(keep_worst=0, detailed=False) for name in shared}
     with tempfile.TemporaryDirectory(prefix="linglos-layers-") as folder:
         probes = [_with_outputs(graph, shared, Path(folder) / f"{number}.onnx") for number, graph in enumerate(graphs)]
         with (
@@ -83,7 +91,53 @@ def compare_layers(
     )
 
 
-def _shared_tensors(reference: onnx.ModelProto, candidate: onnx.ModelProto) -> tuple[str, ...]:
+def check_layers(report: LayerReport, precision: Precision, reached: Mapping[str, float]) -> tuple[Finding, ...]:
+    """Judge inner tensors: none may be lost, none may fall below what it reached when the bundle was made.
+
+    Args:
+        report: The comparison with the float32 graph.
+        precision: Of the candidate.
+        reached: SQNR of each tensor when the bundle was made, on the same images; empty if unknown.
+    """
+    kind = Precision.INT8 if precision.is_int8 else precision
+    if kind not in FLOOR_DB:
+        return ()
+    judged = [layer for layer in report.layers if layer.metrics.nonfinite_reference < layer.metrics.values]
+    findings = [_worst_of(judged, lambda _: FLOOR_DB[kind], "no inner tensor is lost", "")]
+    known = [layer for layer in judged if layer.tensor in reached]
+    if known:
+        findings.append(
+            _worst_of(
+                known,
+                lambda layer: reached[layer.tensor] - LAYER_SLACK_DB[kind],
+                "inner tensors reach what they reached",
+                " when the bundle was made, less the slack",
+            )
+        )
+    return tuple(findings)
+
+
+def _worst_of(
+    layers: Sequence[LayerDifference], limit: Callable[[LayerDifference], float], name: str, why: str
+) -> Finding:
+    below = [layer for layer in layers if layer.metrics.sqnr_db < limit(layer) or layer.metrics.mismatched_nonfinite]
+    if not below:
+        lowest = min(layers, key=lambda layer: layer.metrics.sqnr_db - limit(layer))
+        found = f"{len(layers)} tensors, the closest to its limit '{lowest.tensor}' at {lowest.metrics.sqnr_db:.1f} dB"
+        return Finding(name, True, found, f"at least {limit(lowest):.1f} dB{why}")
+    first = below[0]
+    lost = f", {first.metrics.mismatched_nonfinite} NaN or infinite" if first.metrics.mismatched_nonfinite else ""
+    return Finding(
+        name,
+        False,
+        f"{len(below)} of {len(layers)} tensors, first '{first.tensor}' at {first.metrics.sqnr_db:.1f} dB{lost}",
+        f"at least {limit(first):.1f} dB{why}",
+        node=first.node,
+    )
+
+
+def shared_tensors(reference: onnx.ModelProto, candidate: onnx.ModelProto) -> tuple[str, ...]:
+    """Return the floating-point tensors that both graphs make under one name, in the candidate's order."""
     types = value_types(reference)
     made = {name for node in reference.graph.node for name in node.output}
     theirs = value_types(candidate)

@@ -11,11 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from linglos_deploy.errors import DataError
-from linglos_deploy.reports.parity import OutputMetrics, WorstSample
+from linglos_deploy.parity.channels import ChannelSums
+from linglos_deploy.reports.parity import ERROR_QUANTILES, Flip, OutputMetrics, WorstSample
 
 MOST_RELATIVE = 1e9
 MOST_DB = 300.0
+EQUAL_DB = 150.0
+"""SQNR from which a sample counts as equal, where a mean over samples is taken: float32 itself ends there."""
 TIE = 1e-6
+MOST_FLIPS = 20
+_BINS_PER_OCTAVE = 16
+_OCTAVES = 400
+"""Absolute errors from 2**-300 to 2**100 are told apart, 16 to an octave: 4.4 % each."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -37,9 +44,11 @@ class Difference:
 
     Attributes:
         keep_worst: How many of the worst samples are remembered.
+        detailed: Whether classes, channels and quantiles are looked at too; inner tensors go without.
     """
 
     keep_worst: int = 5
+    detailed: bool = True
     _samples: int = 0
     _values: int = 0
     _max_abs: float = 0.0
@@ -55,6 +64,16 @@ class Difference:
     _mismatched: int = 0
     _nonfinite_reference: int = 0
     _worst: list[tuple[float, float, int, str]] = field(default_factory=list)
+    _sum_reference: float = 0.0
+    _sum_db: float = 0.0
+    _sum_square_db: float = 0.0
+    _agreed5: int = 0
+    _divergence: float = 0.0
+    _flips: list[tuple[float, int, Flip]] = field(default_factory=list)
+    _error_counts: npt.NDArray[np.int64] = field(
+        default_factory=lambda: np.zeros(_OCTAVES * _BINS_PER_OCTAVE + 1, np.int64)
+    )
+    _channels: ChannelSums = field(default_factory=ChannelSums)
 
     def update(
         self, reference: npt.NDArray[np.generic], candidate: npt.NDArray[np.generic], ids: Sequence[str] = ()
@@ -77,14 +96,19 @@ class Difference:
             )
         count = len(reference)
         wanted, found = (_rows(array) for array in (reference, candidate))
-        self._count_top1(reference.ndim, wanted, found)
+        names = [ids[row] if ids else str(self._samples + row) for row in range(count)]
+        if self.detailed and reference.ndim == 2 and wanted.shape[1] > 1:
+            self._compare_classes(wanted, found, names)
         wanted, found = self._drop_nonfinite(wanted, found)
+        if self.detailed:
+            self._channels.update(wanted.reshape(reference.shape), found.reshape(reference.shape))
         if wanted.size:
             self._add(wanted, found)
         cosines = _cosines(wanted, found)
         furthest = np.abs(found - wanted).max(axis=1, initial=0.0)
         for row in range(count):
-            self._remember(float(cosines[row]), float(furthest[row]), ids[row] if ids else str(self._samples + row))
+            self._remember(float(cosines[row]), float(furthest[row]), names[row])
+        self._add_samples(wanted, found)
         self._samples += count
         self._values += int(reference.size)
         self._worst_cosine = min(self._worst_cosine, float(cosines.min(initial=1.0)))
@@ -103,6 +127,15 @@ class Difference:
             top1_agreement=self._agreed / self._ranked if self._ranked else None,
             mismatched_nonfinite=self._mismatched,
             nonfinite_reference=self._nonfinite_reference,
+            mean_relative=_ratio(self._sum_abs, self._sum_reference),
+            variation_db=self._channels.variation_db(),
+            sample_db_mean=self._sum_db / max(self._samples, 1),
+            sample_db_std=self._sample_db_std(),
+            top5_agreement=self._agreed5 / self._ranked if self._ranked and self._channels.count > 5 else None,
+            kl_divergence=self._divergence / self._ranked if self._ranked else None,
+            abs_quantiles=self._quantiles(),
+            groups=self._channels.groups(),
+            worst_channels=self._channels.worst(),
         )
 
     def worst(self) -> tuple[WorstSample, ...]:
@@ -110,16 +143,54 @@ class Difference:
         ranked = sorted(self._worst, key=lambda entry: (-entry[0], -entry[1], -entry[2]))
         return tuple(WorstSample(id=name, cosine=-negative, max_abs=furthest) for negative, furthest, _, name in ranked)
 
-    def _count_top1(self, axes: int, wanted: Floats, found: Floats) -> None:
-        if axes != 2 or wanted.shape[1] < 2:
-            return
+    def flips(self) -> tuple[Flip, ...]:
+        """Return the samples whose best class is another one, those with the largest margins, largest first."""
+        return tuple(flip for _, _, flip in sorted(self._flips, key=lambda entry: (-entry[0], -entry[1])))
+
+    def _compare_classes(self, wanted: Floats, found: Floats, names: Sequence[str]) -> None:
         self._ranked += len(wanted)
         readable = ~(np.isnan(wanted).any(axis=1) | np.isnan(found).any(axis=1))
+        names = [names[int(row)] for row in np.flatnonzero(readable)]
         wanted, found = wanted[readable], found[readable]
-        chosen = np.take_along_axis(wanted, found.argmax(axis=1)[:, None], axis=1)[:, 0]
+        if not len(wanted):
+            return
+        best, choice = wanted.argmax(axis=1), found.argmax(axis=1)
+        chosen = np.take_along_axis(wanted, choice[:, None], axis=1)[:, 0]
         tie = TIE * np.abs(wanted).max(axis=1, initial=0.0)
         with np.errstate(invalid="ignore"):  # inf - inf
-            self._agreed += int(((chosen == wanted.max(axis=1)) | (wanted.max(axis=1) - chosen <= tie)).sum())
+            margins = wanted.max(axis=1) - chosen
+            agreed = (chosen == wanted.max(axis=1)) | (margins <= tie)
+        self._agreed += int(agreed.sum())
+        five = np.argpartition(-found, min(5, found.shape[1] - 1), axis=1)[:, :5]
+        self._agreed5 += int((five == best[:, None]).any(axis=1).sum())
+        self._divergence += float(_divergences(wanted, found).sum())
+        for row in np.flatnonzero(~agreed):
+            flip = Flip(names[row], int(best[row]), int(choice[row]), float(np.nan_to_num(margins[row])))
+            entry = (flip.margin, -self._samples - int(row), flip)
+            if len(self._flips) < MOST_FLIPS:
+                heapq.heappush(self._flips, entry)
+            else:
+                heapq.heappushpop(self._flips, entry)
+
+    def _add_samples(self, wanted: Floats, found: Floats) -> None:
+        for left, right in zip(wanted, found, strict=True):
+            off = right - left
+            own = min(_decibels(float(np.vdot(left, left)), float(np.vdot(off, off))), EQUAL_DB)
+            self._sum_db += own
+            self._sum_square_db += own * own
+
+    def _sample_db_std(self) -> float:
+        if self._samples < 2:
+            return 0.0
+        mean = self._sum_db / self._samples
+        return math.sqrt(max(self._sum_square_db / self._samples - mean * mean, 0.0))
+
+    def _quantiles(self) -> tuple[float, ...]:
+        reached = np.cumsum(self._error_counts)
+        if not reached[-1]:
+            return ()
+        places = [int(np.searchsorted(reached, share * reached[-1])) for share in ERROR_QUANTILES]
+        return tuple(min(2.0 ** (place / _BINS_PER_OCTAVE - 300), self._max_abs) if place else 0.0 for place in places)
 
     def _drop_nonfinite(self, wanted: Floats, found: Floats) -> tuple[Floats, Floats]:
         finite = np.isfinite(wanted) & np.isfinite(found)
@@ -139,6 +210,13 @@ class Difference:
         self._square_reference += float(np.vdot(wanted, wanted))
         self._square_candidate += float(np.vdot(found, found))
         self._square_difference += float(np.vdot(off, off))
+        self._sum_reference += float(np.abs(wanted).sum())
+        if not self.detailed:
+            return
+        with np.errstate(divide="ignore"):
+            bins = np.ceil((np.log2(off) + 300) * _BINS_PER_OCTAVE)
+        places = np.clip(np.nan_to_num(bins, neginf=0), 0, len(self._error_counts) - 1).astype(np.intp)
+        self._error_counts += np.bincount(places.reshape(-1), minlength=len(self._error_counts))
 
     def _remember(self, cosine: float, furthest: float, name: str) -> None:
         position = self._samples
@@ -147,6 +225,21 @@ class Difference:
             heapq.heappush(self._worst, entry)
         elif self._worst:
             heapq.heappushpop(self._worst, entry)
+
+
+def _divergences(wanted: Floats, found: Floats) -> Floats:
+    """Return the Kullback-Leibler divergence of both rows' softmax, in nats; infinite logits count as the largest."""
+    first, second = (_log_softmax(np.nan_to_num(rows, posinf=1e30, neginf=-1e30)) for rows in (wanted, found))
+    with np.errstate(invalid="ignore", over="ignore"):
+        terms = np.exp(first) * (first - second)
+    sums: Floats = np.nan_to_num(terms, posinf=MOST_RELATIVE).sum(axis=1)
+    return np.clip(sums, 0.0, MOST_RELATIVE)
+
+
+def _log_softmax(rows: Floats) -> Floats:
+    shifted = rows - rows.max(axis=1, keepdims=True)
+    result: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return result
 
 
 def _rows(array: npt.NDArray[np.generic]) -> Floats:

@@ -29,6 +29,13 @@ class Limits:
         worst_cosine: Smallest cosine of any one sample.
         sqnr_db: Smallest signal to quantization noise ratio.
         top1_agreement: Smallest share of samples with the same largest entry.
+        variation_db: Smallest SQNR around the mean.
+        group_db: Smallest SQNR around the mean of channels of one order of magnitude.
+        max_abs: Largest absolute difference.
+        mean_abs: Largest mean absolute difference.
+        mean_relative: Largest mean difference over the reference's mean magnitude.
+        kl_divergence: Largest mean divergence of the class distributions, in nats.
+        top5_agreement: Smallest share of samples whose best class is among the candidate's best five.
     """
 
     max_relative: float | None = None
@@ -36,32 +43,69 @@ class Limits:
     worst_cosine: float | None = None
     sqnr_db: float | None = None
     top1_agreement: float | None = None
+    variation_db: float | None = None
+    group_db: float | None = None
+    max_abs: float | None = None
+    mean_abs: float | None = None
+    mean_relative: float | None = None
+    kl_divergence: float | None = None
+    top5_agreement: float | None = None
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("max_relative", 0.0, np.inf),
-            ("cosine", -1.0, 1.0),
-            ("worst_cosine", -1.0, 1.0),
-            ("sqnr_db", -np.inf, np.inf),
-            ("top1_agreement", 0.0, 1.0),
-        ):
+        for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise UsageError(f"{name} is not a limit.", found=str(value), expected=f"{low:g} to {high:g}")
 
 
+_RANGES = {
+    "max_relative": (0.0, np.inf),
+    "cosine": (-1.0, 1.0),
+    "worst_cosine": (-1.0, 1.0),
+    "sqnr_db": (-np.inf, np.inf),
+    "top1_agreement": (0.0, 1.0),
+    "variation_db": (-np.inf, np.inf),
+    "group_db": (-np.inf, np.inf),
+    "max_abs": (0.0, np.inf),
+    "mean_abs": (0.0, np.inf),
+    "mean_relative": (0.0, np.inf),
+    "kl_divergence": (0.0, np.inf),
+    "top5_agreement": (0.0, 1.0),
+}
+
 _DEFAULTS = {
     # The same function: only the order of sums differs. Unit roundoff 6e-8; this family differs by 1e-6 to 1e-5.
-    Precision.FP32: Limits(max_relative=1e-4, cosine=0.999999, worst_cosine=0.99999, sqnr_db=80, top1_agreement=0.98),
+    Precision.FP32: Limits(
+        max_relative=1e-4,
+        cosine=0.999999,
+        worst_cosine=0.99999,
+        sqnr_db=100,
+        top1_agreement=0.98,
+        variation_db=85,
+        group_db=85,
+    ),
     # Unit roundoff 5e-4 in every layer: about 60 dB, less what a hundred layers add up to.
-    Precision.FP16: Limits(max_relative=2e-2, cosine=0.9999, worst_cosine=0.999, sqnr_db=40, top1_agreement=0.97),
+    Precision.FP16: Limits(
+        max_relative=2e-2,
+        cosine=0.9999,
+        worst_cosine=0.999,
+        sqnr_db=40,
+        top1_agreement=0.97,
+        variation_db=30,
+        group_db=30,
+    ),
     # Three bits less than float16: 18 dB less.
-    Precision.BF16: Limits(cosine=0.999, worst_cosine=0.99, sqnr_db=22, top1_agreement=0.95),
+    Precision.BF16: Limits(
+        cosine=0.999, worst_cosine=0.99, sqnr_db=22, top1_agreement=0.95, variation_db=12, group_db=12
+    ),
     # Eight bits give an activation 30 to 45 dB, and noise adds up over the layers. A defect (a wrong axis, a saturating
     # kernel, a clipped range) leaves cosines far below these. The best class changes wherever the two best are closer
     # than the noise, on random weights often; what that costs in accuracy is a question of its own, with labels.
-    Precision.INT8: Limits(cosine=0.98, worst_cosine=0.90, sqnr_db=13, top1_agreement=0.9),
+    Precision.INT8: Limits(cosine=0.98, worst_cosine=0.90, sqnr_db=13, top1_agreement=0.9, variation_db=6, group_db=10),
 }
+_SURE_DB = 15.0
+"""How far below the noise of PyTorch's own float32 a float32 graph may lie: sums in another order, 30 times as many."""
+_LEAST_FLOAT32_DB = 25.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +123,47 @@ class Criteria:
     outputs: Mapping[str, Limits] = field(default_factory=dict)
 
     @classmethod
-    def for_precision(cls, precision: Precision, *, trained: bool = True) -> Criteria:
-        """Return the defaults; the comments at ``_DEFAULTS`` and docs/quantization.md give their reasons.
+    def for_precision(
+        cls, precision: Precision, *, trained: bool = True, noise_db: Mapping[str, float] | None = None
+    ) -> Criteria:
+        """Return the defaults; the comments at ``_DEFAULTS`` and docs/parity.md give their reasons.
 
         Args:
             precision: Of the candidate.
             trained: Whether the weights are. The best class of random weights is a matter of chance, closer to the
-                second best than any rounding, so its agreement is not judged.
+                second best than any rounding, and their answers hardly depend on the image; so neither is judged.
+            noise_db: SQNR of the reference's own float32 arithmetic, per output, where it was measured. An
+                ill-conditioned network amplifies rounding; a graph cannot be held to more than its reference holds.
         """
         limits = _DEFAULTS[Precision.INT8 if precision.is_int8 else precision]
-        return cls(precision=precision, limits=limits if trained else replace(limits, top1_agreement=None))
+        if not trained:
+            limits = replace(limits, top1_agreement=None, variation_db=None, group_db=None)
+        outputs = {}
+        if precision is Precision.FP32:
+            outputs = {output: _allow_noise(limits, noise) for output, noise in (noise_db or {}).items()}
+        return cls(precision=precision, limits=limits, outputs=outputs)
 
     def of(self, output: str) -> Limits:
         """Return the limits on one output."""
         return self.outputs.get(output, self.limits)
+
+
+def _allow_noise(limits: Limits, noise_db: float) -> Limits:
+    """Return float32's limits as the noise of the reference allows: stricter nowhere, laxer where it must be."""
+    assert limits.sqnr_db is not None
+    reachable = max(noise_db - _SURE_DB, _LEAST_FLOAT32_DB)
+    if reachable >= limits.sqnr_db:
+        return limits
+    lost = limits.sqnr_db - reachable
+    return replace(
+        limits,
+        sqnr_db=reachable,
+        max_relative=(limits.max_relative or 0.0) * 10 ** (lost / 20),
+        cosine=min(limits.cosine or 1.0, 1 - 10 ** (-reachable / 10)),
+        worst_cosine=min(limits.worst_cosine or 1.0, 1 - 10 ** (1 - reachable / 10)),
+        variation_db=None if limits.variation_db is None else limits.variation_db - lost,
+        group_db=None if limits.group_db is None else limits.group_db - lost,
+    )
 
 
 def check_parity(
@@ -102,6 +173,7 @@ def check_parity(
     *,
     batches: Iterable[Batch],
     name: str = "candidate",
+    images: str = "",
     same_inputs: bool = True,
     warnings: tuple[str, ...] = (),
     progress: Progress = SILENT,
@@ -114,6 +186,7 @@ def check_parity(
         criteria: The limits.
         batches: The inputs of the reference, in its order; the batches may be cut differently.
         name: What the report calls the candidate.
+        images: What the report calls these images.
         same_inputs: Whether each input must be the recorded one, to the bit. A candidate that takes raw pixels, where
             the reference took preprocessed images, has other inputs by design.
         warnings: What the report's reader should know besides.
@@ -151,7 +224,7 @@ def check_parity(
             found=str(rows.taken),
             expected=str(reference.samples),
         )
-    outputs = tuple(_judge(output, differences[output], criteria.of(output)) for output in reference.outputs)
+    outputs = tuple(_judge(output, differences[output], criteria.of(output), images) for output in reference.outputs)
     return ParityReport(
         reference=reference.source or reference.path.name,
         candidate=name,
@@ -165,27 +238,34 @@ def check_parity(
 
 def judge(metrics: OutputMetrics, limits: Limits) -> tuple[CriterionResult, ...]:
     """Hold metrics against limits, one result per limit that applies."""
-    results = [_at_most(Metric.MISMATCHED_NONFINITE, metrics.mismatched_nonfinite, 0)]
-    if limits.max_relative is not None:
-        results.append(_at_most(Metric.MAX_RELATIVE, metrics.max_relative, limits.max_relative))
-    for metric, found, limit in (
-        (Metric.COSINE, metrics.cosine, limits.cosine),
-        (Metric.WORST_COSINE, metrics.worst_cosine, limits.worst_cosine),
-        (Metric.SQNR_DB, metrics.sqnr_db, limits.sqnr_db),
-        (Metric.TOP1_AGREEMENT, metrics.top1_agreement, limits.top1_agreement),
-    ):
+    strangers = metrics.mismatched_nonfinite
+    results = [CriterionResult(Metric.MISMATCHED_NONFINITE, strangers, 0, passed=strangers == 0)]
+    for metric, found in _measured(metrics):
+        limit = getattr(limits, metric)
         if found is not None and limit is not None:
-            results.append(CriterionResult(metric, found, limit, passed=found >= limit))
+            passed = found <= limit if metric.at_most else found >= limit
+            results.append(CriterionResult(metric, found, limit, passed=passed))
     return tuple(results)
 
 
-def _at_most(metric: Metric, found: float, limit: float) -> CriterionResult:
-    return CriterionResult(metric, found, limit, passed=found <= limit)
+def _measured(metrics: OutputMetrics) -> Iterator[tuple[Metric, float | None]]:
+    for metric in Metric:
+        if metric is Metric.GROUP_DB:
+            yield metric, min((group.sqnr_db for group in metrics.groups), default=None)
+        elif metric is not Metric.MISMATCHED_NONFINITE:
+            yield metric, getattr(metrics, metric)
 
 
-def _judge(output: str, difference: Difference, limits: Limits) -> OutputParity:
+def _judge(output: str, difference: Difference, limits: Limits, images: str) -> OutputParity:
     metrics = difference.metrics()
-    return OutputParity(output=output, metrics=metrics, criteria=judge(metrics, limits), worst=difference.worst())
+    return OutputParity(
+        output=output,
+        metrics=metrics,
+        criteria=judge(metrics, limits),
+        worst=difference.worst(),
+        images=images,
+        flips=difference.flips(),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,56 @@ class Metric(StrEnum):
     WORST_COSINE = "worst_cosine"
     SQNR_DB = "sqnr_db"
     TOP1_AGREEMENT = "top1_agreement"
+    VARIATION_DB = "variation_db"
+    GROUP_DB = "group_db"
+    MAX_ABS = "max_abs"
+    MEAN_ABS = "mean_abs"
+    MEAN_RELATIVE = "mean_relative"
+    KL_DIVERGENCE = "kl_divergence"
+    TOP5_AGREEMENT = "top5_agreement"
+
+    @property
+    def at_most(self) -> bool:
+        """Whether a good value is a small one."""
+        return self in _SMALL_IS_GOOD
+
+
+_SMALL_IS_GOOD = frozenset(
+    {
+        Metric.MISMATCHED_NONFINITE,
+        Metric.MAX_RELATIVE,
+        Metric.MAX_ABS,
+        Metric.MEAN_ABS,
+        Metric.MEAN_RELATIVE,
+        Metric.KL_DIVERGENCE,
+    }
+)
+
+ERROR_QUANTILES = (0.5, 0.9, 0.99, 0.999)
+"""Shares of all values whose absolute error is reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelGroup:
+    """Channels of one order of magnitude, judged alone so that larger ones cannot hide them.
+
+    Attributes:
+        channels: Their indices.
+        rms: Root of the mean square of the reference over them.
+        sqnr_db: SQNR around the mean of each channel.
+    """
+
+    channels: tuple[int, ...]
+    rms: float
+    sqnr_db: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelNoise:
+    """A channel and its SQNR around its mean."""
+
+    channel: int
+    sqnr_db: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +87,19 @@ class OutputMetrics:
             of the reference that are within 1e-6 of its largest magnitude count as the same.
         mismatched_nonfinite: Positions where one side is NaN or infinite and the other is not the same.
         nonfinite_reference: Positions where the reference is NaN or infinite.
+        mean_relative: Mean absolute difference over the mean magnitude of the reference; at most 1e9.
+        variation_db: SQNR around the mean: the reference's variance, of each channel over samples and positions, to the
+            noise. ``None`` where fewer than four values are left to take a mean of.
+        sample_db_mean: Mean over the samples of each sample's own SQNR, in which 150 dB count as equal.
+        sample_db_std: Standard deviation of the same.
+        top5_agreement: Share of samples whose best class is among the candidate's best five, for N x classes outputs
+            of more than five classes; else ``None``.
+        kl_divergence: Mean over samples of the divergence between the softmax of both, in nats, for N x classes
+            outputs; else ``None``.
+        abs_quantiles: Absolute errors that the shares :data:`ERROR_QUANTILES` of all values do not exceed, to within
+            5 %.
+        groups: Channels by order of magnitude, where an output has channels of several.
+        worst_channels: The channels with the lowest SQNR around their mean, worst first.
     """
 
     samples: int
@@ -50,6 +113,15 @@ class OutputMetrics:
     top1_agreement: float | None
     mismatched_nonfinite: int
     nonfinite_reference: int
+    mean_relative: float = 0.0
+    variation_db: float | None = None
+    sample_db_mean: float = 0.0
+    sample_db_std: float = 0.0
+    top5_agreement: float | None = None
+    kl_divergence: float | None = None
+    abs_quantiles: tuple[float, ...] = ()
+    groups: tuple[ChannelGroup, ...] = ()
+    worst_channels: tuple[ChannelNoise, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +131,7 @@ class CriterionResult:
     Attributes:
         metric: What it is about.
         found: Its value.
-        limit: The largest good value of ``max_relative`` and ``mismatched_nonfinite``, the smallest of the others.
+        limit: The largest good value where small is good (:attr:`Metric.at_most`), the smallest of the others.
         passed: Whether ``found`` is on the good side of ``limit``, or at it.
     """
 
@@ -85,18 +157,114 @@ class WorstSample:
 
 
 @dataclass(frozen=True, slots=True)
+class Flip:
+    """A sample whose best class is another one.
+
+    Attributes:
+        id: Its name.
+        reference: Best class of the reference.
+        candidate: Best class of the candidate.
+        margin: How much higher the reference rates its own class than the candidate's; a small one is a near tie.
+    """
+
+    id: str
+    reference: int
+    candidate: int
+    margin: float
+
+
+@dataclass(frozen=True, slots=True)
 class OutputParity:
-    """One output: its metrics, every criterion, and the samples with the smallest cosines, worst first."""
+    """One output on one set of images.
+
+    Attributes:
+        output: Its name.
+        metrics: How far it is off.
+        criteria: Every criterion.
+        worst: The samples with the smallest cosines, worst first.
+        images: Which images these were, such as ``"golden"``; empty if there is one set only.
+        flips: Samples whose best class is another one, the clearest first.
+    """
 
     output: str
     metrics: OutputMetrics
     criteria: tuple[CriterionResult, ...]
     worst: tuple[WorstSample, ...]
+    images: str = ""
+    flips: tuple[Flip, ...] = ()
 
     @property
     def passed(self) -> bool:
         """Whether every criterion holds."""
         return all(result.passed for result in self.criteria)
+
+
+@dataclass(frozen=True, slots=True)
+class StructuralDifference:
+    """Something that a derived graph has and its parent does not allow.
+
+    Attributes:
+        node: The candidate's node that it sits at.
+        layer: The parent's node that it belongs to: the reader of a pair or weight, or the node itself.
+        what: What differs.
+        expected: What the parent, the arithmetic or the plan asks for.
+        found: What the candidate has.
+    """
+
+    node: str
+    layer: str
+    what: str
+    expected: str
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class StructuralProof:
+    """Whether a derived graph is its parent but for what its precision allows.
+
+    Attributes:
+        parent: File name of the float32 graph.
+        candidate: File name of the derived graph.
+        nodes: How many nodes were found to be the same.
+        constants: How many constants were compared, to the bit or as 16 bits round them.
+        weights: How many times a dequantized weight is read.
+        pairs: How many tensors are rounded by a Q/DQ pair.
+        against_plan: Whether scales, widths, bounds and consumers were held against the quantization plan.
+        differences: What is not as it should be, in graph order.
+    """
+
+    parent: str
+    candidate: str
+    nodes: int
+    constants: int
+    weights: int
+    pairs: int
+    against_plan: bool
+    differences: tuple[StructuralDifference, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing differs."""
+        return not self.differences
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that was checked besides the outputs' criteria.
+
+    Attributes:
+        name: What was checked.
+        passed: Whether it holds; ``None`` if it could not be checked here.
+        found: What was found.
+        expected: What would have been right; the command that checks it, where it could not be checked.
+        node: The node of the candidate that it is about, if it is about one.
+    """
+
+    name: str
+    passed: bool | None
+    found: str
+    expected: str
+    node: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +276,11 @@ class ParityReport:
         candidate: What was compared, such as ``"model.int8.onnx on onnxruntime"``.
         precision: Whose criteria were used, such as ``"int8"``.
         samples: How many samples were compared.
-        outputs: One entry per output, in graph order.
+        outputs: One entry per set of images and output, in graph order.
         warnings: What the reader should know besides, such as an INT8 mode that overflows on this CPU.
-        passed: Whether every criterion of every output holds.
+        passed: Whether every criterion of every output holds, the proof does, and no finding speaks against it.
+        proof: Whether a derived graph is its parent; ``None`` where there is no parent to compare with.
+        findings: What else was checked: places in a batch, inner tensors, what was reached before.
     """
 
     reference: str
@@ -120,6 +290,8 @@ class ParityReport:
     outputs: tuple[OutputParity, ...]
     warnings: tuple[str, ...]
     passed: bool
+    proof: StructuralProof | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

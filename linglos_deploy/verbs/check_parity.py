@@ -1,65 +1,57 @@
-"""Parity of whole graphs: against PyTorch, against the golden tensors of a bundle, or against another graph."""
+"""Parity of artifacts: against PyTorch, against the golden tensors of a bundle, or against another graph."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from linglos_deploy.artifacts import OnnxArtifact, load_onnx, open_onnx
-from linglos_deploy.backends.base import Runner, Runtime
+from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact, load_onnx, open_onnx
+from linglos_deploy.backends.base import Runner
 from linglos_deploy.backends.batching import AnyBatch
-from linglos_deploy.backends.onnxruntime import Int8Mode, OnnxRuntime
+from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.backends.pytorch import PyTorch
 from linglos_deploy.bundle import Bundle, open_bundle
+from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.choices import Precision, Weights
-from linglos_deploy.errors import UsageError
-from linglos_deploy.exporters.rounding import with_explicit_rounding
-from linglos_deploy.golden_tensors import read_golden
+from linglos_deploy.engines.record import open_engine, read_record, sidecar_path
+from linglos_deploy.errors import MissingDependencyError, UsageError
+from linglos_deploy.golden_tensors import ODD_SIZES, read_golden
 from linglos_deploy.graph.metadata import read_metadata, read_preprocessing
+from linglos_deploy.graph.precision import precision_of_graph
 from linglos_deploy.images.dataset import ImageDataset, open_dataset
 from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.models.loading import ModelSource, load_model
-from linglos_deploy.parity.int8_modes import compare_int8_modes
-from linglos_deploy.parity.layerwise import compare_layers
-from linglos_deploy.parity.recording import Recording, record
-from linglos_deploy.parity.verdict import Criteria, check_parity
+from linglos_deploy.parity.criteria import read_criteria
+from linglos_deploy.parity.decisions import check_decisions
+from linglos_deploy.parity.positions import first_images
 from linglos_deploy.progress import SILENT, Progress
-from linglos_deploy.reports.parity import LayerReport, ParityOutcome, ParityReport
-from linglos_deploy.signature import Batch, ModelSignature
+from linglos_deploy.quantization.plan import QuantPlan
+from linglos_deploy.reports.parity import Finding, ParityOutcome
+from linglos_deploy.signature import Batch, ModelSignature, TensorSpec
+from linglos_deploy.verbs.referee import graph_noise, pytorch_noise
+from linglos_deploy.verbs.verdicts import (
+    BATCH,
+    InputSet,
+    Subject,
+    Verdict,
+    check_subjects,
+    not_checked,
+    recorded,
+    why_not_here,
+)
 
-LAYER_IMAGES = 8
-"""Images of a comparison layer by layer: every tensor of every layer is looked at."""
+NOISE_IMAGES = 8
+"""Images on which the reference's own noise is measured."""
 
-BATCH = 8
-"""Images of one run: enough to keep two cores busy, little memory."""
+PLAN = "plan.json"
+TABLE = "calibration.table"
 
-Batches = Callable[[ModelSignature], Iterable[Batch]]
-"""Gives the images of a check afresh, in the form that a model of that signature takes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """A graph to check.
-
-    Attributes:
-        graph: The graph.
-        precision: Whose criteria apply.
-        trained: Whether its weights are trained, so that its best class means something.
-    """
-
-    graph: OnnxArtifact
-    precision: Precision
-    trained: bool = True
-
-    @property
-    def takes_pixels(self) -> bool:
-        """Whether the graph takes uint8 pixels."""
-        return self.graph.signature.inputs[0].dtype == "uint8"
+SYNTHETIC_GOLDEN = len(ODD_SIZES) + 1
+"""Golden images that are noise; they come last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +59,18 @@ class ParityRequest:
     """What is checked against what.
 
     Attributes:
-        candidate: A bundle, or an ONNX graph.
+        candidate: A bundle, an ONNX graph or an engine.
         reference: The graph that ``candidate`` should agree with; not with a bundle, which has its own.
         source: Check against this PyTorch model instead of the golden tensors.
-        data: Check on these images instead of the golden ones.
-        precision: Check only the bundle's graph of this precision; for two graphs, whose criteria apply.
+        data: Check on these images, besides the golden ones of a bundle.
+        precision: Check only the bundle's graph of this precision; for two graphs, whose criteria apply, if not those
+            of what the graph is.
         images: Largest number of images.
         threads: Threads of ONNX Runtime, 0 for its own choice.
-        layers: Whether to look for the layer where a graph starts to deviate from the float32 graph.
+        layers: Whether inner tensors are compared with those of the float32 graph: judged if ``None``, judged and
+            reported one by one if true.
+        criteria: A file of limits; see :mod:`linglos_deploy.parity.criteria`.
+        limits: Limits of all outputs, on top of the file's.
     """
 
     candidate: Path
@@ -84,167 +80,74 @@ class ParityRequest:
     precision: Precision | None = None
     images: int = 256
     threads: int = 0
-    layers: bool = False
+    layers: bool | None = None
+    criteria: Path | None = None
+    limits: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def check(request: ParityRequest, *, progress: Progress = SILENT) -> ParityOutcome:
-    """Check a bundle, or one graph against another.
+    """Check a bundle, or one graph or engine against another graph.
 
     Raises:
         UsageError: The request does not fit what it is about.
-        ArtifactError: A bundle or graph is missing or damaged.
+        ArtifactError: A bundle, graph or engine is missing or damaged.
+        MissingDependencyError: An engine was named that cannot run here.
         DataError: The images cannot be used.
     """
-    bundle = open_bundle(request.candidate) if request.candidate.is_dir() else None
-    reports = _check_graph(request, progress) if bundle is None else _check_bundle(request, bundle, progress)
-    layers = _compare_layers(request, bundle, progress) if request.layers else ()
-    return ParityOutcome(reports, layers, passed=all(report.passed for report in reports))
+    if request.candidate.is_dir():
+        verdicts = _check_bundle(request, open_bundle(request.candidate), progress)
+    else:
+        verdicts = _check_alone(request, progress)
+    reports = tuple(verdict.report for verdict in verdicts)
+    shown = tuple(verdict.layers for verdict in verdicts if verdict.layers is not None) if request.layers else ()
+    return ParityOutcome(reports, shown, passed=all(report.passed for report in reports))
 
 
-def check_graphs(
-    subjects: Sequence[Subject],
-    reference: Recording,
-    batches: Batches,
+def golden_sets(
+    stack: ExitStack, tensors: Mapping[str, np.ndarray], outputs: Sequence[str], noise_db: Mapping[str, float]
+) -> list[InputSet]:
+    """Return the golden images, real ones and noise apart, with what PyTorch answered to them.
+
+    Args:
+        stack: Keeps the recordings as long as they are needed.
+        tensors: The golden tensors.
+        outputs: Names of the outputs.
+        noise_db: Noise of PyTorch's own float32, per output.
+    """
+    count = len(tensors["image"])
+    real = max(count - SYNTHETIC_GOLDEN, 0)
+    parts = [("golden", slice(0, real))] if real else []
+    parts.append(("synthetic golden", slice(real, count)))
+    return [_golden_set(stack, tensors, outputs, noise_db, name=name, rows=rows) for name, rows in parts]
+
+
+def _golden_set(
+    stack: ExitStack,
+    tensors: Mapping[str, np.ndarray],
+    outputs: Sequence[str],
+    noise_db: Mapping[str, float],
     *,
-    threads: int = 0,
-    progress: Progress = SILENT,
-) -> tuple[ParityReport, ...]:
-    """Check graphs on ONNX Runtime against what a reference answered; INT8 in the mode that bundles ask for.
-
-    An INT8 graph that this CPU's default kernels would answer differently gets a warning with both cosines.
-    """
-    runtime = AnyBatch(OnnxRuntime(threads=threads))
-    reports = []
-    for subject in subjects:
-        same_inputs = not subject.takes_pixels
-        warnings: tuple[str, ...] = ()
-        if subject.precision.is_int8:
-            modes = compare_int8_modes(
-                reference,
-                subject.graph,
-                list(batches(subject.graph.signature)),
-                exact=runtime,
-                fast=AnyBatch(OnnxRuntime(threads=threads, int8=Int8Mode.FAST)),
-                same_inputs=same_inputs,
-            )
-            warnings = (modes.warning,) if modes.warning else ()
-        with open_subject(subject, runtime) as runner:
-            report = check_parity(
-                reference,
-                runner,
-                Criteria.for_precision(subject.precision, trained=subject.trained),
-                batches=batches(subject.graph.signature),
-                name=subject.graph.path.name,
-                same_inputs=same_inputs,
-                warnings=warnings,
-                progress=progress,
-            )
-        reports.append(report)
-    return tuple(reports)
-
-
-@contextmanager
-def open_subject(subject: Subject, runtime: Runtime) -> Iterator[Runner]:
-    """Open a graph so that what is checked is the graph, not the accident of a kernel.
-
-    A CPU runs a float16 graph in float32 from border to border, and a bfloat16 graph not at all; so 16-bit graphs, and
-    the 16-bit parts of INT8 graphs, run with the rounding that a GPU does written out
-    (:mod:`linglos_deploy.exporters.rounding`).
-    """
-    if subject.precision.floating is Precision.FP32:
-        with runtime.open(subject.graph) as runner:
-            yield runner
-        return
-    import onnx
-
-    with tempfile.TemporaryDirectory(prefix="linglos-rounding-") as scratch:
-        path = Path(scratch) / subject.graph.path.name
-        onnx.save(with_explicit_rounding(load_onnx(subject.graph.path)), path)
-        with runtime.open(open_onnx(path)) as runner:
-            yield runner
-
-
-@contextmanager
-def recorded(
-    runner: Runner, batches: Iterable[Batch], *, source: str, ids: Sequence[str], progress: Progress
-) -> Iterator[Recording]:
-    """Record a reference for as long as the context lasts."""
-    with tempfile.TemporaryDirectory(prefix="linglos-parity-") as scratch:
-        yield record(runner, batches, out=Path(scratch) / "reference", source=source, ids=ids, progress=progress)
-
-
-def _check_bundle(request: ParityRequest, bundle: Bundle, progress: Progress) -> tuple[ParityReport, ...]:
-    if request.reference is not None:
-        raise UsageError(
-            "A bundle brings its own reference.",
-            found=f"'{request.candidate}' and '{request.reference}'",
-            expected="a bundle alone, or two graphs",
-            next_step="name the bundle alone, or two graphs",
+    name: str,
+    rows: slice,
+) -> InputSet:
+    answers = {output: tensors[f"torch:{output}"][rows] for output in outputs}
+    signature = ModelSignature((), tuple(TensorSpec(name, "float32", array.shape) for name, array in answers.items()))
+    ids = [f"golden-{index}" for index in range(rows.start, rows.stop)]
+    recording = stack.enter_context(
+        recorded(
+            _Answers(signature, answers),
+            [{"image": tensors["image"][rows]}],
+            source="PyTorch (golden)",
+            ids=ids,
+            progress=SILENT,
         )
-    entries = [entry for entry in bundle.manifest.graphs if request.precision in (None, Precision(entry.precision))]
-    if not entries:
-        bundle.find_graph(request.precision)  # says which there are
-    trained = bundle.manifest.weights is Weights.TRAINED
-    subjects = [Subject(bundle.graph(entry), Precision(entry.precision), trained) for entry in entries]
-    if request.source is None and request.data is None:
-        return _check_golden(request, bundle, subjects, progress)
-    spec = bundle.manifest.preprocessing
-    images = _open_images(request, spec, progress)
-    if images is None:
-        raise UsageError(
-            "A comparison with PyTorch needs images.",
-            found="a model without --data",
-            expected="--data with a folder, an .npz or an .npy file",
-            next_step=f"linglos-deploy parity {request.candidate} … --data images/",
-        )
-    if request.source is not None:
-        model = load_model(request.source, progress=progress)
-        with PyTorch().open(model) as runner:
-            return _check_on(images, runner, "PyTorch", subjects, request, progress)
-    reference = bundle.find_graph()
-    others = [subject for subject in subjects if subject.graph.path.name != reference.file]
-    with AnyBatch(OnnxRuntime(threads=request.threads)).open(bundle.graph(reference)) as runner:
-        return _check_on(images, runner, reference.file, others or subjects, request, progress)
-
-
-def _check_on(
-    images: ImageDataset,
-    runner: Runner,
-    source: str,
-    subjects: Sequence[Subject],
-    request: ParityRequest,
-    progress: Progress,
-) -> tuple[ParityReport, ...]:
-    def batches(signature: ModelSignature) -> Iterable[Batch]:
-        return images.batches(BATCH, signature=signature)
-
-    own = batches(runner.signature)
-    with recorded(runner, own, source=source, ids=images.ids, progress=progress) as reference:
-        return check_graphs(subjects, reference, batches, threads=request.threads, progress=progress)
-
-
-def _check_golden(
-    request: ParityRequest, bundle: Bundle, subjects: Sequence[Subject], progress: Progress
-) -> tuple[ParityReport, ...]:
-    golden = bundle.manifest.golden
-    if golden is None:
-        raise UsageError(
-            f"The bundle '{bundle.path}' has no golden tensors.",
-            found="no golden tensors in its manifest",
-            expected="golden tensors, or images to check on",
-            next_step="name images with --data, and the PyTorch model with --checkpoint",
-        )
-    tensors = read_golden(bundle.path / golden.file)
-    outputs = {name: tensors[f"torch:{name}"] for name in bundle.manifest.graphs[0].signature.output_names}
+    )
 
     def batches(signature: ModelSignature) -> Iterable[Batch]:
-        return [{"image": tensors["pixels" if signature.inputs[0].dtype == "uint8" else "image"]}]
+        key = "pixels" if signature.inputs[0].dtype == "uint8" else "image"
+        return [{signature.input_names[0]: tensors[key][rows]}]
 
-    ids = [f"golden-{index}" for index in range(golden.count)]
-    answers = _Answers(bundle.manifest.graphs[0].signature, outputs)
-    inputs = [{"image": tensors["image"]}]
-    with recorded(answers, inputs, source="PyTorch (golden)", ids=ids, progress=progress) as reference:
-        return check_graphs(subjects, reference, batches, threads=request.threads, progress=progress)
+    return InputSet(name, recording, batches, synthetic=name.startswith("synthetic"), noise_db=noise_db)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,65 +155,267 @@ class _Answers:
     """A runner that gives the answers it was made with."""
 
     signature: ModelSignature
-    outputs: dict[str, np.ndarray]
+    outputs: Mapping[str, np.ndarray]
 
     def run(self, batch: Batch) -> Batch:
         return self.outputs
 
 
-def _check_graph(request: ParityRequest, progress: Progress) -> tuple[ParityReport, ...]:
-    candidate = open_onnx(request.candidate)
-    spec = read_preprocessing(request.candidate)
+def _check_bundle(request: ParityRequest, bundle: Bundle, progress: Progress) -> tuple[Verdict, ...]:
+    if request.reference is not None:
+        raise UsageError(
+            "A bundle brings its own reference.",
+            found=f"'{request.candidate}' and '{request.reference}'",
+            expected="a bundle alone, or two graphs",
+            next_step="name the bundle alone, or two graphs",
+        )
+    if request.source is not None and request.data is None:
+        raise UsageError(
+            "A comparison with PyTorch needs images.",
+            found="a model without --data",
+            expected="--data with a folder, an .npz or an .npy file",
+            next_step=f"linglos-deploy parity {request.candidate} … --data images/",
+        )
+    if bundle.manifest.golden is None and request.data is None:
+        raise UsageError(
+            f"The bundle '{bundle.path}' has no golden tensors.",
+            found="no golden tensors in its manifest",
+            expected="golden tensors, or images to check on",
+            next_step="name images with --data, and the PyTorch model with --checkpoint",
+        )
+    subjects = bundle_subjects(bundle, request.precision)
+    plan_findings = _decisions(bundle, subjects)
+    runnable = [subject for subject in subjects if why_not_here(subject) is None]
+    with ExitStack() as stack:
+        golden = _bundle_golden(stack, bundle)
+        data = _data_set(stack, request, bundle.manifest.preprocessing, _bundle_reference(request, bundle), progress)
+        verdicts: list[Verdict] = []
+        for subject in runnable:
+            own = data is not None and data.reference.source == subject.name and len(runnable) > 1
+            sets = golden if data is None or own else [*golden, data]
+            verdicts += check_subjects(
+                [subject],
+                sets or [data] if data is not None else golden,
+                threads=request.threads,
+                layers=request.layers is not False,
+                reached=bundle.manifest.reached,
+                criteria=read_criteria(request.criteria, request.limits),
+                progress=progress,
+            )
+    command = f"linglos-deploy parity {request.candidate}"
+    left = [not_checked(subject, reason, command) for subject in subjects if (reason := why_not_here(subject))]
+    return with_findings(verdicts, subjects, plan_findings, left)
+
+
+def bundle_subjects(bundle: Bundle, precision: Precision | None = None) -> list[Subject]:
+    """Return what a bundle holds that can be checked: its graphs, then its engines.
+
+    Raises:
+        UsageError: It has no graph of this precision.
+    """
+    manifest = bundle.manifest
+    trained = manifest.weights is Weights.TRAINED
+    parent = bundle.graph(manifest.graphs[0])
+    plan = QuantPlan.load(bundle.path / PLAN) if PLAN in manifest.files else None
+    subjects = [
+        Subject(
+            bundle.graph(entry),
+            Precision(entry.precision),
+            trained,
+            parent=parent if index else None,
+            plan=plan if Precision(entry.precision).is_int8 else None,
+        )
+        for index, entry in enumerate(manifest.graphs)
+        if precision in (None, Precision(entry.precision))
+    ]
+    if not subjects:
+        bundle.find_graph(precision)  # says which there are
+    subjects += [
+        Subject(bundle.engine(entry), Precision(entry.precision), trained)
+        for entry in manifest.engines
+        if precision in (None, Precision(entry.precision))
+    ]
+    return subjects
+
+
+def _decisions(bundle: Bundle, subjects: Sequence[Subject]) -> tuple[Finding, ...]:
+    plan = next((subject.plan for subject in subjects if subject.plan is not None), None)
+    if plan is None:
+        return ()
+    table = CalibrationTable.load(bundle.path / TABLE) if TABLE in bundle.manifest.files else None
+    return check_decisions(plan, table, bundle.graph(bundle.manifest.graphs[0]).digest)
+
+
+def with_findings(
+    verdicts: Sequence[Verdict], subjects: Sequence[Subject], decisions: Sequence[Finding], left: Sequence[Finding]
+) -> tuple[Verdict, ...]:
+    """Add what is not about one run: the plan's proof, and the engines that were not checked."""
+    planned = {subject.name for subject in subjects if subject.plan is not None}
+    found = []
+    for number, verdict in enumerate(verdicts):
+        report = verdict.report
+        more = (
+            *(decisions if report.candidate in planned else ()),
+            *(left if number == len(verdicts) - 1 else ()),
+        )
+        passed = report.passed and all(finding.passed is not False for finding in more)
+        found.append(replace(verdict, report=replace(report, findings=(*report.findings, *more), passed=passed)))
+    return tuple(found)
+
+
+def _bundle_golden(stack: ExitStack, bundle: Bundle) -> list[InputSet]:
+    golden = bundle.manifest.golden
+    if golden is None:
+        return []
+    noise = next((entry.noise_db for entry in bundle.manifest.reached if entry.noise_db), {})
+    tensors = read_golden(bundle.path / golden.file)
+    return golden_sets(stack, tensors, bundle.manifest.graphs[0].signature.output_names, noise)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    """Who answers on images of the user's."""
+
+    graph: OnnxArtifact | None = None
+    source: ModelSource | None = None
+
+
+def _bundle_reference(request: ParityRequest, bundle: Bundle) -> _Reference:
+    if request.source is not None:
+        return _Reference(source=request.source)
+    return _Reference(graph=bundle.graph(bundle.find_graph()))
+
+
+def _data_set(
+    stack: ExitStack, request: ParityRequest, spec: PreprocessSpec, reference: _Reference, progress: Progress
+) -> InputSet | None:
     images = _open_images(request, spec, progress)
     if images is None:
+        return None
+
+    def batches(signature: ModelSignature) -> Iterable[Batch]:
+        return images.batches(BATCH, signature=signature)
+
+    with _opened(reference, request.threads, progress) as (runner, name, noise):
+        few = first_images(batches(runner.signature), NOISE_IMAGES)
+        recording = stack.enter_context(
+            recorded(runner, batches(runner.signature), source=name, ids=images.ids, progress=progress)
+        )
+        return InputSet("data", recording, batches, noise_db=noise(few))
+
+
+@contextmanager
+def _opened(
+    reference: _Reference, threads: int, progress: Progress
+) -> Iterator[tuple[Runner, str, Callable[[Batch], Mapping[str, float]]]]:
+    """Open a reference; also return its name, and what measures its noise."""
+    if reference.source is not None:
+        model = load_model(reference.source, progress=progress)
+        with PyTorch().open(model) as runner:
+            yield runner, "PyTorch", lambda images: pytorch_noise(model, images)
+        return
+    graph = reference.graph
+    assert graph is not None
+    with AnyBatch(OnnxRuntime(threads=threads)).open(graph) as runner:
+        yield runner, graph.path.name, lambda images: graph_noise(graph, images, threads=threads)
+
+
+def _check_alone(request: ParityRequest, progress: Progress) -> tuple[Verdict, ...]:
+    candidate = open_candidate(request.candidate)
+    reference = open_onnx(request.reference) if request.reference is not None else None
+    if request.data is None:
         raise UsageError(
             "A comparison of graphs needs images.",
             found="no --data",
             expected="--data with a folder, an .npz or an .npy file",
             next_step=f"linglos-deploy parity {request.candidate} … --data images/",
         )
-    trained = read_metadata(request.candidate).get("weights") == Weights.TRAINED
-    subject = Subject(candidate, request.precision or Precision.FP32, trained)
-    if request.source is not None:
-        with PyTorch().open(load_model(request.source, progress=progress)) as runner:
-            return _check_on(images, runner, "PyTorch", [subject], request, progress)
-    if request.reference is None:
+    if request.source is None and reference is None:
         raise UsageError(
             f"'{request.candidate}' needs something to be compared with.",
-            found="a graph alone",
+            found="an artifact alone",
             expected="a bundle, a second graph, or a PyTorch model",
             next_step=f"linglos-deploy parity {request.candidate} --reference model.onnx --data images/",
         )
-    with AnyBatch(OnnxRuntime(threads=request.threads)).open(open_onnx(request.reference)) as runner:
-        return _check_on(images, runner, request.reference.name, [subject], request, progress)
+    subject, spec = _alone(request, candidate, reference), _preprocessing(request, candidate)
+    with ExitStack() as stack:
+        data = _data_set(stack, request, spec, _Reference(reference, request.source), progress)
+        assert data is not None
+        return check_subjects(
+            [subject],
+            [data],
+            threads=request.threads,
+            layers=request.layers is not False,
+            criteria=read_criteria(request.criteria, request.limits),
+            progress=progress,
+        )
 
 
-def _compare_layers(request: ParityRequest, bundle: Bundle | None, progress: Progress) -> tuple[LayerReport, ...]:
-    if bundle is not None:
-        entries = bundle.manifest.graphs
-        reference = bundle.graph(entries[0])
-        candidates = [bundle.graph(entry) for entry in entries[1:]]
-        spec = bundle.manifest.preprocessing
-    elif request.reference is not None:
-        reference, candidates = open_onnx(request.reference), [open_onnx(request.candidate)]
-        spec = read_preprocessing(request.candidate)
-    else:
-        raise UsageError("Layers are compared with those of another graph.", next_step="--reference model.onnx")
-    images = _open_images(request, spec, progress)
-    if images is not None:
-        few = images.limit(LAYER_IMAGES)
-        batches = list(few.batches(1, signature=reference.signature))
-    else:
-        assert bundle is not None  # two graphs without images were refused before
-        pixels = reference.signature.inputs[0].dtype == "uint8"
-        golden = bundle.manifest.golden
-        assert golden is not None
-        tensors = read_golden(bundle.path / golden.file)["pixels" if pixels else "image"]
-        batches = [{"image": tensors[index : index + 1]} for index in range(min(LAYER_IMAGES, len(tensors)))]
-    runtime = AnyBatch(OnnxRuntime(threads=request.threads))
-    return tuple(
-        compare_layers(reference, candidate, batches, runtime=runtime, progress=progress) for candidate in candidates
+def open_candidate(path: Path) -> OnnxArtifact | EngineArtifact:
+    """Open a graph, or an engine with the record beside it.
+
+    Raises:
+        ArtifactError: The file is missing or damaged, or an engine has no record.
+    """
+    return open_onnx(path) if path.suffix == ".onnx" or not sidecar_path(path).is_file() else open_engine(path)
+
+
+def _alone(request: ParityRequest, candidate: OnnxArtifact | EngineArtifact, reference: OnnxArtifact | None) -> Subject:
+    if isinstance(candidate, EngineArtifact):
+        return _engine_alone(request, candidate)
+    precision = precision_of_graph(load_onnx(request.candidate))
+    trained = _trained(request.candidate)
+    derived = reference is not None and precision is not Precision.FP32 and _is_derived(candidate, reference)
+    plan = None
+    beside = request.candidate.with_name(PLAN)
+    if derived and precision.is_int8 and reference is not None and beside.is_file():
+        plan = QuantPlan.load(beside)
+        plan = plan if plan.graph_digest == reference.digest else None
+    return Subject(
+        candidate,
+        request.precision or precision,
+        trained,
+        parent=reference if derived else None,
+        counterpart=reference,
+        plan=plan,
     )
+
+
+def _engine_alone(request: ParityRequest, engine: EngineArtifact) -> Subject:
+    expected = set(read_record(request.candidate).precision.expected)
+    precision = Precision.FP32
+    if "int8" in expected:
+        precision = Precision.INT8_FP16 if "float16" in expected else Precision.INT8
+    elif expected & {"float16", "bfloat16"}:
+        precision = Precision.FP16 if "float16" in expected else Precision.BF16
+    subject = Subject(engine, request.precision or precision)
+    if reason := why_not_here(subject):
+        raise MissingDependencyError(
+            f"'{request.candidate}' cannot run here, so nothing was checked.",
+            found=reason,
+            expected=f"a machine that runs {engine.backend}",
+            next_step="run the same command on the target; 'linglos-deploy doctor' says what an engine needs",
+        )
+    return subject
+
+
+def _is_derived(candidate: OnnxArtifact, reference: OnnxArtifact) -> bool:
+    """Whether both graphs name the same weights and the same form, and the reference is float32."""
+    mine, theirs = read_metadata(candidate.path), read_metadata(reference.path)
+    keys = ("weights_digest", "decomposition", "preprocessing_embedded")
+    same = "weights_digest" in mine and all(mine.get(key) == theirs.get(key) for key in keys)
+    return same and precision_of_graph(load_onnx(reference.path)) is Precision.FP32
+
+
+def _trained(path: Path) -> bool:
+    return read_metadata(path).get("weights") == Weights.TRAINED
+
+
+def _preprocessing(request: ParityRequest, candidate: OnnxArtifact | EngineArtifact) -> PreprocessSpec:
+    if isinstance(candidate, OnnxArtifact):
+        return read_preprocessing(request.candidate)
+    beside = request.candidate.with_name(read_record(request.candidate).onnx_name)
+    return read_preprocessing(request.reference or beside)
 
 
 def _open_images(request: ParityRequest, spec: PreprocessSpec, progress: Progress) -> ImageDataset | None:

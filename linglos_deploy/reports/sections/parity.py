@@ -17,10 +17,19 @@ from linglos_deploy.reports.document import (
     sections_of,
 )
 from linglos_deploy.reports.numbers import significant, similarity
-from linglos_deploy.reports.parity import CriterionResult, LayerReport, Metric, OutputParity, ParityReport
+from linglos_deploy.reports.parity import (
+    CriterionResult,
+    Finding,
+    LayerReport,
+    Metric,
+    OutputParity,
+    ParityReport,
+    StructuralProof,
+)
 
 _WORST_LAYERS = 15
-_AT_MOST = frozenset({Metric.MAX_RELATIVE, Metric.MISMATCHED_NONFINITE})
+_ALWAYS = ("Difference per output", "Criteria", "Samples that differ most")
+_MOST_DIFFERENCES = 20
 _METRIC_NAMES = {
     Metric.MISMATCHED_NONFINITE: "mismatched NaN or infinity",
     Metric.MAX_RELATIVE: "largest relative difference",
@@ -28,24 +37,27 @@ _METRIC_NAMES = {
     Metric.WORST_COSINE: "worst cosine of a sample",
     Metric.SQNR_DB: "SQNR in dB",
     Metric.TOP1_AGREEMENT: "top-1 agreement",
+    Metric.VARIATION_DB: "SQNR around the mean in dB",
+    Metric.GROUP_DB: "SQNR of the worst channel group in dB",
+    Metric.MAX_ABS: "largest difference",
+    Metric.MEAN_ABS: "mean difference",
+    Metric.MEAN_RELATIVE: "mean relative difference",
+    Metric.KL_DIVERGENCE: "divergence of the classes in nats",
+    Metric.TOP5_AGREEMENT: "top-5 agreement",
 }
 
 
 @sections_of.register
 def parity_sections(report: ParityReport) -> tuple[Section, ...]:
     """Parity: SQNR of every output, all metrics, every criterion, and the worst samples."""
-    checks = tuple(
-        Check(f"{output.output}: {_METRIC_NAMES[result.metric]}", result.passed, _found(result), _limit(result))
-        for output in report.outputs
-        for result in output.criteria
-    )
+    checks = (*_proof_checks(report.proof), *_output_checks(report.outputs), *_finding_checks(report.findings))
     limits = {result.limit for output in report.outputs for result in output.criteria if result.metric == "sqnr_db"}
     chart = BarChart(
         title="Signal to quantization noise (dB)",
         caption="Higher is closer to the reference; every 6 dB halve the noise.",
         bars=tuple(
             Bar(
-                label=output.output,
+                label=_place(output),
                 value=max(0.0, output.metrics.sqnr_db),
                 text=f"{output.metrics.sqnr_db:.1f}",
                 tone=Tone.GOOD if output.passed else Tone.BAD,
@@ -54,13 +66,13 @@ def parity_sections(report: ParityReport) -> tuple[Section, ...]:
         ),
         limit=limits.pop() if len(limits) == 1 else None,
     )
-    failed = [check.name for check in checks if not check.passed]
+    failed = [check.name for check in checks if check.passed is False]
     return (
         Section(
             title=f"Parity of {report.candidate}",
             passed=report.passed,
             summary=f"Compared with {report.reference} on {report.samples} samples: "
-            + (f"{len(failed)} of {len(checks)} criteria fail." if failed else f"all {len(checks)} criteria hold."),
+            + (f"{len(failed)} of {len(checks)} checks fail." if failed else _all_hold(checks)),
             facts=(
                 ("reference", report.reference),
                 ("candidate", report.candidate),
@@ -69,7 +81,18 @@ def parity_sections(report: ParityReport) -> tuple[Section, ...]:
             ),
             warnings=report.warnings,
             charts=(chart,) if report.outputs else (),
-            tables=(_metrics_table(report.outputs), _criteria_table(report.outputs), _worst_table(report.outputs)),
+            tables=tuple(
+                table
+                for table in (
+                    _findings_table(report),
+                    _metrics_table(report.outputs),
+                    _criteria_table(report.outputs),
+                    _worst_table(report.outputs),
+                    _flip_table(report.outputs),
+                    _channel_table(report.outputs),
+                )
+                if table.rows or table.title in _ALWAYS
+            ),
             checks=checks,
         ),
     )
@@ -118,6 +141,111 @@ def layer_sections(report: LayerReport) -> tuple[Section, ...]:
     )
 
 
+def _place(output: OutputParity) -> str:
+    return f"{output.output}, {output.images}" if output.images else output.output
+
+
+def _all_hold(checks: Sequence[Check]) -> str:
+    left = sum(check.passed is None for check in checks)
+    held = f"all {len(checks) - left} checks hold"
+    return f"{held}; {left} could not be made here." if left else f"{held}."
+
+
+def _output_checks(outputs: Sequence[OutputParity]) -> tuple[Check, ...]:
+    return tuple(
+        Check(f"{_place(output)}: {_METRIC_NAMES[result.metric]}", result.passed, _found(result), _limit(result))
+        for output in outputs
+        for result in output.criteria
+    )
+
+
+def _proof_checks(proof: StructuralProof | None) -> tuple[Check, ...]:
+    """One check for the proof as a whole, and one for each of its first differences."""
+    if proof is None:
+        return ()
+    plan = " and the quantization plan" if proof.against_plan else ""
+    seen = f"{proof.nodes} nodes, {proof.constants} constants, {proof.weights} weights, {proof.pairs} rounded tensors"
+    found = seen if proof.passed else f"{len(proof.differences)} differences"
+    checks = [Check(f"structure follows from {proof.parent}{plan}", proof.passed, found, "no difference")]
+    checks += [
+        Check(f"structure: {difference.node}: {difference.what}", False, difference.found, difference.expected)
+        for difference in proof.differences[:_MOST_DIFFERENCES]
+    ]
+    return tuple(checks)
+
+
+def _finding_checks(findings: Sequence[Finding]) -> tuple[Check, ...]:
+    return tuple(Check(finding.name, finding.passed, finding.found, finding.expected) for finding in findings)
+
+
+def _findings_table(report: ParityReport) -> Table:
+    checks = (*_proof_checks(report.proof), *_finding_checks(report.findings))
+    verdicts = {
+        True: Cell("passed", Tone.GOOD),
+        False: Cell("failed", Tone.BAD),
+        None: Cell("not checked", Tone.MUTED),
+    }
+    return Table(
+        title="Proof, places in a batch, inner tensors, what was reached before",
+        columns=(Column("what"), Column("found"), Column("expected"), Column("verdict")),
+        rows=tuple(
+            (Cell(check.name), Cell(check.found), Cell(check.limit), verdicts[check.passed]) for check in checks
+        ),
+    )
+
+
+def _flip_table(outputs: Sequence[OutputParity]) -> Table:
+    return Table(
+        title="Samples whose best class is another one",
+        columns=(
+            Column("output"),
+            Column("sample"),
+            Column("reference", True),
+            Column("candidate", True),
+            Column("margin", True),
+        ),
+        rows=tuple(
+            (
+                Cell(_place(output)),
+                Cell(flip.id),
+                Cell(str(flip.reference)),
+                Cell(str(flip.candidate)),
+                Cell(significant(flip.margin)),
+            )
+            for output in outputs
+            for flip in output.flips
+        ),
+    )
+
+
+def _channel_table(outputs: Sequence[OutputParity]) -> Table:
+    return Table(
+        title="Channels by order of magnitude",
+        columns=(Column("output"), Column("channels"), Column("root mean square", True), Column("SQNR dB", True)),
+        rows=tuple(
+            (
+                Cell(_place(output)),
+                Cell(_spans(group.channels)),
+                Cell(significant(group.rms)),
+                Cell(f"{group.sqnr_db:.1f}"),
+            )
+            for output in outputs
+            for group in output.metrics.groups
+        ),
+    )
+
+
+def _spans(channels: Sequence[int]) -> str:
+    """Write indices in short: 0, 1, 2, 5 becomes 0–2, 5."""
+    spans: list[list[int]] = []
+    for channel in channels:
+        if spans and channel == spans[-1][-1] + 1:
+            spans[-1] = [spans[-1][0], channel]
+        else:
+            spans.append([channel])
+    return ", ".join("–".join(map(str, dict.fromkeys(span))) for span in spans)
+
+
 def _metrics_table(outputs: Sequence[OutputParity]) -> Table:
     columns = (
         Column("output"),
@@ -132,7 +260,7 @@ def _metrics_table(outputs: Sequence[OutputParity]) -> Table:
     )
     rows = tuple(
         (
-            Cell(output.output),
+            Cell(_place(output)),
             Cell(similarity(output.metrics.cosine)),
             Cell(similarity(output.metrics.worst_cosine)),
             Cell(f"{output.metrics.sqnr_db:.1f}"),
@@ -162,7 +290,7 @@ def _criteria_table(outputs: Sequence[OutputParity]) -> Table:
         ),
         rows=tuple(
             (
-                Cell(output.output),
+                Cell(_place(output)),
                 Cell(_METRIC_NAMES[result.metric]),
                 Cell(_found(result), Tone.NEUTRAL if result.passed else Tone.BAD),
                 Cell(_limit(result)),
@@ -179,7 +307,7 @@ def _worst_table(outputs: Sequence[OutputParity]) -> Table:
         title="Samples that differ most",
         columns=(Column("output"), Column("sample"), Column("cosine", True), Column("max abs", True)),
         rows=tuple(
-            (Cell(output.output), Cell(sample.id), Cell(similarity(sample.cosine)), Cell(significant(sample.max_abs)))
+            (Cell(_place(output)), Cell(sample.id), Cell(similarity(sample.cosine)), Cell(significant(sample.max_abs)))
             for output in outputs
             for sample in output.worst
         ),
@@ -191,18 +319,18 @@ def _found(result: CriterionResult) -> str:
 
 
 def _limit(result: CriterionResult) -> str:
-    return f"{'≤' if result.metric in _AT_MOST else '≥'} {_metric_value(result.metric, result.limit)}"
+    return f"{'≤' if result.metric.at_most else '≥'} {_metric_value(result.metric, result.limit)}"
 
 
 def _metric_value(metric: Metric, value: float) -> str:
     match metric:
         case Metric.COSINE | Metric.WORST_COSINE:
             return similarity(value)
-        case Metric.SQNR_DB:
+        case Metric.SQNR_DB | Metric.VARIATION_DB | Metric.GROUP_DB:
             return f"{value:.1f}"
-        case Metric.TOP1_AGREEMENT:
+        case Metric.TOP1_AGREEMENT | Metric.TOP5_AGREEMENT:
             return f"{value:.2%}"
         case Metric.MISMATCHED_NONFINITE:
             return f"{value:.0f}"
-        case Metric.MAX_RELATIVE:
+        case _:
             return significant(value)

@@ -1,0 +1,347 @@
+"""The verdict on one artifact: proof, then measurement on every set of images, then what was reached before."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+
+from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact, load_onnx, open_onnx
+from linglos_deploy.backends import registry
+from linglos_deploy.backends.base import Runner, Runtime
+from linglos_deploy.backends.batching import AnyBatch
+from linglos_deploy.backends.onnxruntime import Int8Mode, OnnxRuntime
+from linglos_deploy.choices import Precision
+from linglos_deploy.errors import LinglosError
+from linglos_deploy.exporters.rounding import with_explicit_rounding
+from linglos_deploy.parity.criteria import CriteriaFile
+from linglos_deploy.parity.int8_modes import compare_int8_modes
+from linglos_deploy.parity.layerwise import check_layers, compare_layers, shared_tensors
+from linglos_deploy.parity.positions import check_positions, first_images
+from linglos_deploy.parity.reached import Reached, check_identity, check_reached, digest_of, reached_by
+from linglos_deploy.parity.recording import Recording, record
+from linglos_deploy.parity.structure import prove
+from linglos_deploy.parity.verdict import Criteria, Limits, check_parity
+from linglos_deploy.progress import SILENT, Progress
+from linglos_deploy.quantization.plan import QuantPlan
+from linglos_deploy.reports.parity import Finding, LayerReport, OutputParity, ParityReport, StructuralProof
+from linglos_deploy.signature import Batch, ModelSignature
+
+BATCH = 8
+"""Images of one run: enough to keep two cores busy, little memory."""
+
+LAYER_IMAGES = 4
+"""Images on which every inner tensor is looked at."""
+
+MODE_BATCHES = 8
+"""Batches on which the fast INT8 kernels are compared with the exact ones."""
+
+NOTABLE_DB = 6.0
+"""How much lower synthetic images may lie before the report says why."""
+
+NOISE_LIMITS = Limits(sqnr_db=6, cosine=0.9)
+"""Limits of INT8 on images of noise, where there are real ones that are held to more."""
+
+Batches = Callable[[ModelSignature], Iterable[Batch]]
+"""Gives the images of a check afresh, in the form that a model of that signature takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Something to check.
+
+    Attributes:
+        graph: The graph, or the engine.
+        precision: Whose criteria apply.
+        trained: Whether its weights are trained, so that its best class means something.
+        parent: The float32 graph that it was made from, if it was made from one.
+        counterpart: The graph whose inner tensors it is compared with, if another one than ``parent``.
+        plan: The quantization plan that it carries out, if it is known.
+    """
+
+    graph: OnnxArtifact | EngineArtifact
+    precision: Precision
+    trained: bool = True
+    parent: OnnxArtifact | None = None
+    counterpart: OnnxArtifact | None = None
+    plan: QuantPlan | None = None
+
+    @property
+    def like(self) -> OnnxArtifact | None:
+        """The graph whose inner tensors it is compared with."""
+        return self.counterpart or self.parent
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether it takes uint8 pixels."""
+        return self.graph.signature.inputs[0].dtype == "uint8"
+
+    @property
+    def name(self) -> str:
+        """Its file name."""
+        return self.graph.path.name
+
+    @property
+    def backend(self) -> str:
+        """What runs it."""
+        return self.graph.backend if isinstance(self.graph, EngineArtifact) else "onnxruntime"
+
+
+@dataclass(frozen=True, slots=True)
+class InputSet:
+    """Images of one kind, and what the reference answers to them.
+
+    Attributes:
+        name: What reports call them, such as ``"golden"``.
+        reference: The recorded answers.
+        batches: The images.
+        synthetic: Whether they are noise that was made up, beside real ones: outside of what INT8 ranges are made for.
+        noise_db: SQNR of the reference's own float32 arithmetic, per output, where it was measured.
+    """
+
+    name: str
+    reference: Recording
+    batches: Batches
+    synthetic: bool = False
+    noise_db: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found about one subject.
+
+    Attributes:
+        report: The verdict.
+        layers: Its inner tensors next to its parent's; ``None`` if they were not compared.
+        reached: What to hold a later check against.
+    """
+
+    report: ParityReport
+    layers: LayerReport | None
+    reached: tuple[Reached, ...]
+
+
+def check_subjects(
+    subjects: Sequence[Subject],
+    sets: Sequence[InputSet],
+    *,
+    threads: int = 0,
+    layers: bool = True,
+    reached: Sequence[Reached] = (),
+    criteria: CriteriaFile | None = None,
+    progress: Progress = SILENT,
+) -> tuple[Verdict, ...]:
+    """Judge each subject on every set of images, against what a reference answered.
+
+    Args:
+        subjects: What to check.
+        sets: The images; inner tensors are compared on the first set.
+        threads: Threads of ONNX Runtime, 0 for its own choice.
+        layers: Whether inner tensors are compared with those of the parent.
+        reached: What the same graphs reached when their bundle was made.
+        criteria: Limits of the user's own.
+        progress: Told of every batch.
+    """
+    return tuple(
+        _check_subject(
+            subject,
+            sets,
+            threads=threads,
+            layers=layers,
+            reached=[entry for entry in reached if entry.graph == subject.name],
+            criteria=criteria or CriteriaFile(),
+            progress=progress,
+        )
+        for subject in subjects
+    )
+
+
+def _check_subject(
+    subject: Subject,
+    sets: Sequence[InputSet],
+    *,
+    threads: int,
+    layers: bool,
+    reached: Sequence[Reached],
+    criteria: CriteriaFile,
+    progress: Progress,
+) -> Verdict:
+    proof = None
+    if subject.parent is not None and isinstance(subject.graph, OnnxArtifact):
+        names = subject.parent.path.name, subject.name
+        graphs = load_onnx(subject.parent.path), load_onnx(subject.graph.path)
+        proof = prove(*graphs, subject.precision, plan=subject.plan, names=names)
+    inputs = {images.name: digest_of(images.reference) for images in sets}
+    outputs: list[OutputParity] = []
+    findings = list(check_identity(subject.name, subject.graph.digest, reached))
+    runtime = _runtime(subject, threads)
+    with open_subject(subject, runtime) as runner:
+        for images in sets:
+            report = check_parity(
+                images.reference,
+                runner,
+                _criteria(subject, images, criteria, real=any(not other.synthetic for other in sets)),
+                batches=images.batches(subject.graph.signature),
+                name=subject.name,
+                images=images.name,
+                same_inputs=not subject.takes_pixels,
+                progress=progress,
+            )
+            outputs += report.outputs
+        findings.append(check_positions(runner, sets[0].batches(subject.graph.signature), subject.precision))
+    layer_report = _compare_layers(subject, sets[0], threads, progress) if layers else None
+    if layer_report is not None:
+        same = [entry.layers for entry in reached if entry.inputs == inputs.get(entry.images)] if reached else []
+        known = next((kept for kept in same if kept), {})
+        findings += check_layers(layer_report, subject.precision, known)
+    findings += check_reached(outputs, reached, subject.precision, inputs=inputs)
+    warnings = _warnings(subject, sets, outputs, threads)
+    return _put_together(subject, sets, inputs, outputs, proof, findings, layer_report, warnings)
+
+
+def _criteria(subject: Subject, images: InputSet, file: CriteriaFile, *, real: bool) -> Criteria:
+    criteria = Criteria.for_precision(subject.precision, trained=subject.trained, noise_db=images.noise_db)
+    if images.synthetic and real and subject.precision.is_int8:
+        criteria = replace(criteria, limits=NOISE_LIMITS)
+    return file.apply(criteria, backend=subject.backend)
+
+
+def _compare_layers(subject: Subject, images: InputSet, threads: int, progress: Progress) -> LayerReport | None:
+    if subject.like is None or not isinstance(subject.graph, OnnxArtifact):
+        return None
+    if not shared_tensors(load_onnx(subject.like.path), load_onnx(subject.graph.path)):
+        return None
+    narrow = subject.precision.floating is not Precision.FP32
+    return compare_layers(
+        subject.like,
+        subject.graph,
+        [first_images(images.batches(subject.graph.signature), LAYER_IMAGES)],
+        runtime=AnyBatch(OnnxRuntime(threads=threads)),
+        prepare=with_explicit_rounding if narrow else lambda model: model,
+        progress=progress,
+    )
+
+
+def _put_together(
+    subject: Subject,
+    sets: Sequence[InputSet],
+    inputs: Mapping[str, str],
+    outputs: Sequence[OutputParity],
+    proof: StructuralProof | None,
+    findings: Sequence[Finding],
+    layers: LayerReport | None,
+    warnings: tuple[str, ...],
+) -> Verdict:
+    proven = proof is None or proof.passed
+    report = ParityReport(
+        reference=" and ".join(dict.fromkeys(images.reference.source for images in sets)),
+        candidate=subject.name,
+        precision=subject.precision,
+        samples=sum(images.reference.samples for images in sets),
+        outputs=tuple(outputs),
+        warnings=warnings,
+        passed=proven and all(output.passed for output in outputs) and all(f.passed is not False for f in findings),
+        proof=proof,
+        findings=tuple(findings),
+    )
+    noise = next((images.noise_db for images in sets if images.noise_db), {})
+    reached = reached_by(
+        report,
+        graph=subject.name,
+        digest=subject.graph.digest,
+        inputs=inputs,
+        layers=layers if subject.parent is not None else None,
+        noise_db={name: round(value, 1) for name, value in noise.items()},
+    )
+    return Verdict(report, layers, reached)
+
+
+def _warnings(
+    subject: Subject, sets: Sequence[InputSet], outputs: Sequence[OutputParity], threads: int
+) -> tuple[str, ...]:
+    """Return what the reader should know besides: what this CPU's INT8 kernels do, and why sets of images differ."""
+    warnings = []
+    if subject.precision.is_int8 and isinstance(subject.graph, OnnxArtifact):
+        images = sets[0]
+        few = replace(images.reference, shards=images.reference.shards[:MODE_BATCHES])
+        modes = compare_int8_modes(
+            few,
+            subject.graph,
+            list(islice(images.batches(subject.graph.signature), len(few.shards))),
+            exact=AnyBatch(OnnxRuntime(threads=threads)),
+            fast=AnyBatch(OnnxRuntime(threads=threads, int8=Int8Mode.FAST)),
+            same_inputs=not subject.takes_pixels,
+        )
+        warnings += [modes.warning] if modes.warning else []
+        means = {
+            images.synthetic: output.metrics.sample_db_mean
+            for images in sets
+            for output in outputs
+            if output.images == images.name
+        }
+        if len(means) == 2 and means[False] - means[True] > NOTABLE_DB:
+            warnings.append(
+                f"The synthetic golden images reach {means[True]:.0f} dB where real ones reach {means[False]:.0f}: "
+                "they are noise of odd sizes, which the INT8 ranges were not made for; they test loaders."
+            )
+    return tuple(warnings)
+
+
+@contextmanager
+def open_subject(subject: Subject, runtime: Runtime) -> Iterator[Runner]:
+    """Open an artifact so that what is checked is the artifact, not the accident of a kernel.
+
+    A CPU runs a float16 graph in float32 from border to border, and a bfloat16 graph not at all; so 16-bit graphs, and
+    the 16-bit parts of INT8 graphs, run with the rounding that a GPU does written out
+    (:mod:`linglos_deploy.exporters.rounding`).
+    """
+    if subject.precision.floating is Precision.FP32 or isinstance(subject.graph, EngineArtifact):
+        with runtime.open(subject.graph) as runner:
+            yield runner
+        return
+    import onnx
+
+    with tempfile.TemporaryDirectory(prefix="linglos-rounding-") as scratch:
+        path = Path(scratch) / subject.graph.path.name
+        onnx.save(with_explicit_rounding(load_onnx(subject.graph.path)), path)
+        with runtime.open(open_onnx(path)) as runner:
+            yield runner
+
+
+@contextmanager
+def recorded(
+    runner: Runner, batches: Iterable[Batch], *, source: str, ids: Sequence[str], progress: Progress
+) -> Iterator[Recording]:
+    """Record a reference for as long as the context lasts."""
+    with tempfile.TemporaryDirectory(prefix="linglos-parity-") as scratch:
+        yield record(runner, batches, out=Path(scratch) / "reference", source=source, ids=ids, progress=progress)
+
+
+def why_not_here(subject: Subject) -> str | None:
+    """Return why an artifact cannot run on this machine, or ``None`` if it can."""
+    if isinstance(subject.graph, OnnxArtifact):
+        return None
+    try:
+        probe = registry.probe(subject.backend)
+    except LinglosError as error:
+        return error.message
+    return None if probe.runs else probe.detail
+
+
+def not_checked(subject: Subject, reason: str, command: str) -> Finding:
+    """Return the finding that an engine was not checked, with the command that checks it where it can run."""
+    return Finding(
+        f"engine {subject.name}",
+        None,
+        f"not checked here: {reason}",
+        f"run '{command}' on the target",
+    )
+
+
+def _runtime(subject: Subject, threads: int) -> Runtime:
+    if isinstance(subject.graph, OnnxArtifact):
+        return AnyBatch(OnnxRuntime(threads=threads))
+    return AnyBatch(registry.runtime(subject.backend))

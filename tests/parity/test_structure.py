@@ -1,0 +1,173 @@
+"""A derived graph that is not its parent is seen without running it, and the verdict names the layer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from linglos_deploy.choices import Precision
+from linglos_deploy.codec import from_json, to_json
+from linglos_deploy.parity.structure import prove
+from linglos_deploy.quantization.plan import QuantPlan
+from linglos_deploy.reports.parity import StructuralProof
+from tests.parity.conftest import Digits
+from tests.parity.faults.floating import FLOAT_FAULTS
+from tests.parity.faults.integer import INTEGER_FAULTS
+from tests.parity.faults.planting import Fault
+
+pytestmark = pytest.mark.xdist_group("digits")
+
+DERIVED = (Precision.INT8, Precision.INT8_FP16, Precision.FP16)
+
+
+def plan_of(digits: Digits, precision: Precision) -> QuantPlan | None:
+    return QuantPlan.load(digits.bundles[precision] / "plan.json") if precision.is_int8 else None
+
+
+def faults_of(precision: Precision) -> tuple[Fault, ...]:
+    return (*FLOAT_FAULTS, *INTEGER_FAULTS) if precision.is_int8 else FLOAT_FAULTS
+
+
+@pytest.mark.parametrize("precision", DERIVED)
+def test_a_clean_graph_is_its_parent(digits: Digits, precision: Precision) -> None:
+    parent, graph = onnx.load(digits.graph(Precision.FP32)), onnx.load(digits.graph(precision))
+    proof = prove(parent, graph, precision, plan=plan_of(digits, precision))
+    assert proof.passed, proof.differences
+    assert proof.nodes == len(parent.graph.node)
+    assert (proof.weights > 30) == precision.is_int8
+    assert from_json(StructuralProof, to_json(proof), source="test") == proof
+
+
+@pytest.mark.parametrize("precision", DERIVED)
+def test_every_planted_fault_is_seen_and_its_layer_named(digits: Digits, precision: Precision) -> None:
+    parent, graph = onnx.load(digits.graph(Precision.FP32)), onnx.load(digits.graph(precision))
+    plan = plan_of(digits, precision)
+    unseen, elsewhere, planted = [], [], 0
+    for fault in faults_of(precision):
+        faulty = fault.plant(graph)
+        if faulty is None:
+            continue
+        planted += 1
+        proof = prove(parent, faulty, precision, plan=plan)
+        if proof.passed:
+            unseen.append(str(fault))
+        elif fault.layer is not None and proof.differences[0].layer != fault.layer:
+            elsewhere.append((str(fault), fault.layer, proof.differences[0]))
+    assert not unseen
+    assert not elsewhere
+    assert planted >= (45 if precision is Precision.FP16 else 70)
+
+
+def test_a_graph_is_proven_by_its_wiring_although_its_nodes_have_other_names(digits: Digits) -> None:
+    parent, graph = onnx.load(digits.graph(Precision.FP32)), onnx.load(digits.graph(Precision.FP16))
+    for index, node in enumerate(graph.graph.node):
+        node.name = f"node_{index}"
+    assert prove(parent, graph, Precision.FP16).passed
+
+
+def test_without_a_plan_consistent_scales_are_taken_as_they_are_and_halves_of_a_pair_are_not(digits: Digits) -> None:
+    parent, graph = onnx.load(digits.graph(Precision.FP32)), onnx.load(digits.graph(Precision.INT8))
+    faults = {str(fault): fault for fault in INTEGER_FAULTS}
+    whole, half = (faults[name].plant(graph) for name in ("scale_by_two", "q_scale_by_two"))
+    assert whole is not None
+    assert half is not None
+    assert prove(parent, whole, Precision.INT8).passed
+    assert not prove(parent, half, Precision.INT8).passed
+
+
+@pytest.mark.parametrize("what", ["bound", "consumers", "weight_bits", "quantize", "scale"])
+def test_an_edited_plan_is_no_excuse(digits: Digits, what: str) -> None:
+    parent, graph = onnx.load(digits.graph(Precision.FP32)), onnx.load(digits.graph(Precision.INT8))
+    content = json.loads((digits.bundles[Precision.INT8] / "plan.json").read_text())
+    tensor = next(found for found in content["tensors"] if found["quantize"])
+    node = next(found for found in content["nodes"] if found["quantize"])
+    if what == "bound":
+        tensor["bound"] *= 1.5
+    elif what == "scale":
+        tensor["scale"] *= 1.01
+    elif what == "consumers":
+        tensor["consumers"] = []
+    elif what == "weight_bits":
+        node["weight_bits"] = 7
+    else:
+        node["quantize"] = False
+    plan = from_json(QuantPlan, json.dumps(content).encode(), source="test")
+    assert not prove(parent, graph, Precision.INT8, plan=plan).passed
+
+
+def small(path: Path | None = None, *, epsilon: float = 1e-12, element: int = TensorProto.FLOAT) -> onnx.ModelProto:
+    """``(x + tiny) / max(x, floor)``: constants that 16 bits cannot hold as they are."""
+    dtype = helper.tensor_dtype_to_np_dtype(element)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Add", ["x", "tiny"], ["sum"], "sum"),
+            helper.make_node("Add", ["sum", "mask"], ["y"], "mask"),
+        ],
+        "small",
+        [helper.make_tensor_value_info("x", element, ["batch", 2])],
+        [helper.make_tensor_value_info("y", element, ["batch", 2])],
+        [
+            numpy_helper.from_array(np.array(epsilon, dtype), "tiny"),
+            numpy_helper.from_array(np.array([-np.inf, 0], dtype), "mask"),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+
+
+@pytest.mark.parametrize(("narrow", "passed"), [(0.0, True), (6e-8, True), (6e-5, True), (-6e-8, False), (1e-3, False)])
+def test_a_constant_that_vanishes_in_16_bits_may_be_kept_at_the_smallest_number(narrow: float, passed: bool) -> None:
+    candidate = small(epsilon=narrow, element=TensorProto.FLOAT16)
+    assert prove(small(), candidate, Precision.FP16).passed is passed
+
+
+def test_a_16_bit_infinity_is_the_parents_and_no_other() -> None:
+    candidate = small(element=TensorProto.FLOAT16)
+    assert prove(small(), candidate, Precision.FP16).passed
+    candidate.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.array([-np.inf, -np.inf], np.float16), "mask"))
+    found = prove(small(), candidate, Precision.FP16)
+    assert [difference.layer for difference in found.differences] == ["mask"]
+
+
+def test_an_int8_graph_may_not_hide_a_cast_to_16_bits() -> None:
+    candidate = small()
+    candidate.graph.node[1].input[0] = "back"
+    made = [
+        helper.make_node("Cast", ["sum"], ["half"], "half", to=TensorProto.FLOAT16),
+        helper.make_node("Cast", ["half"], ["back"], "back", to=TensorProto.FLOAT),
+    ]
+    nodes = [candidate.graph.node[0], *made, candidate.graph.node[1]]
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del candidate.graph.node[:]
+    candidate.graph.node.extend(copies)
+    assert not prove(small(), candidate, Precision.INT8).passed
+    assert prove(small(), candidate, Precision.FP16).passed
+
+
+def test_other_inputs_and_outputs_are_differences() -> None:
+    candidate = small()
+    candidate.graph.output[0].name = "z"
+    candidate.graph.node[1].output[0] = "z"
+    assert [found.what for found in prove(small(), candidate, Precision.INT8).differences] == ["output of the graph"]
+    wider = small()
+    wider.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 3
+    assert prove(small(), wider, Precision.INT8).differences[0].what == "input of the graph"
+
+
+def test_an_attribute_that_is_left_out_is_its_default(digits: Digits) -> None:
+    parent, graph = onnx.load(digits.graph(Precision.FP32)), onnx.load(digits.graph(Precision.INT8))
+    for node in graph.graph.node:
+        if node.op_type == "Gelu":
+            del node.attribute[:]
+    assert prove(parent, graph, Precision.INT8).passed
+
+
+def test_a_proof_with_a_difference_does_not_pass() -> None:
+    proof = prove(small(), small(epsilon=1.0), Precision.INT8)
+    assert not proof.passed
+    assert replace(proof, differences=()).passed
