@@ -33,6 +33,7 @@ _HALF_STEP = 0.5 + 1e-4
 _SCALE_SLACK = 2.0**-9
 """How much larger a scale may be than its bound asks for: scales are rounded up to what float16 holds."""
 _SMALLEST_HALF = 2.0**-24
+_SMALLEST_NORMAL = 2.0**-126
 
 Floats = npt.NDArray[np.float64]
 
@@ -178,6 +179,11 @@ class _Walk:
     def differ(self, node: str, what: str, *, expected: str, found: str, layer: str | None = None) -> None:
         """Note a difference at a node of the candidate; ``layer`` is the parent's node, if it has another name."""
         self.differences.append(StructuralDifference(node, layer or node, what, expected, found))
+
+    @property
+    def smallest_step(self) -> float:
+        """The distance of the smallest scales that the candidate's floating point holds."""
+        return _SMALLEST_HALF if self.element is ir.DataType.FLOAT16 else _SMALLEST_NORMAL
 
     def back(self, reader: str) -> str:
         """Return the parent's name of a node of the candidate."""
@@ -434,7 +440,7 @@ class _Walk:
         bounds = np.abs(wanted).max(axis=others, initial=0.0) if steps.ndim else np.abs(wanted).max(initial=0.0)
         limit = 63 if np.abs(whole).max(initial=0.0) <= 63 else ACTIVATION_LIMIT
         needed = bounds / limit
-        wide = (steps > needed * (1 + _SCALE_SLACK) + _SMALLEST_HALF) & (bounds > 0)
+        wide = (steps > needed * (1 + _SCALE_SLACK) + self.smallest_step) & (bounds > 0)
         if wide.any():
             place = int(np.argmax(np.where(wide, steps / np.maximum(needed, 1e-300), 0)))
             self.differ(
@@ -470,28 +476,25 @@ def _check_plan(walk: _Walk, plan: QuantPlan) -> None:
 
 
 def _check_scale(walk: _Walk, pair: _Pair, decision: TensorDecision, *, layer: str) -> None:
-    assert decision.scale is not None  # a quantized tensor has one, or the plan could not have been read
-    wanted = float(np.float32(decision.scale))
-    if walk.element is not None:
-        wanted = float(np.float32(decision.scale).astype(walk.element.numpy()))
-    if pair.scale not in (wanted, float(np.float32(decision.scale))):
-        walk.differ(
-            pair.quantizer,
-            f"scale of '{pair.tensor}'",
-            expected=f"{wanted:.9g}, as the plan says",
-            found=f"{pair.scale:.9g}",
-            layer=layer,
-        )
-    bound = decision.bound
-    if bound is not None:
-        reach = decision.scale * ACTIVATION_LIMIT
-        slack = bound * _SCALE_SLACK + ACTIVATION_LIMIT * _SMALLEST_HALF
-        if abs(reach - bound) > slack:
+    if decision.scale is not None:
+        exact = np.float32(decision.scale)
+        wanted = exact if walk.element is None else exact.astype(walk.element.numpy())
+        if pair.scale not in (float(exact), float(wanted)):
+            walk.differ(
+                pair.quantizer,
+                f"scale of '{pair.tensor}'",
+                expected=f"{float(wanted):.9g}, as the plan says",
+                found=f"{pair.scale:.9g}",
+                layer=layer,
+            )
+    if decision.bound is not None:
+        reach = pair.scale * ACTIVATION_LIMIT
+        if not -_SCALE_SLACK <= reach / decision.bound - 1 <= _SCALE_SLACK + walk.smallest_step / pair.scale:
             walk.differ(
                 pair.quantizer,
                 f"bound of '{pair.tensor}'",
-                expected=f"{bound:.6g}, as the plan says",
-                found=f"{reach:.6g}, where 127 steps of the plan's scale end",
+                expected=f"{decision.bound:.6g}, as the plan says",
+                found=f"{reach:.6g}, where 127 steps end",
                 layer=layer,
             )
 
@@ -523,7 +526,7 @@ def _check_nodes(walk: _Walk, plan: QuantPlan, back: Mapping[str, str]) -> None:
         if name not in walk.matched:
             continue  # what leads there differs, and was told of
         weight = weights.get(name)
-        most = int(2 ** (decision.weight_bits - 1)) - 1
+        most = int(2 ** ((decision.weight_bits or 8) - 1)) - 1
         if weight is None:
             walk.differ(
                 walk.matched.get(name, name), f"weight of '{name}'", expected="INT8, as the plan says", found="not INT8"
