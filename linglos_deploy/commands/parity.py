@@ -52,7 +52,10 @@ def parity(
         typer.Option("--layers/--no-layers", help="Show every inner tensor; or do not look at them. [default: judge]"),
     ] = None,
     criteria: Annotated[
-        Path | None, typer.Option("--criteria", callback=options.must_exist, metavar="FILE", help="Limits of your own, such as parity.toml.")
+        Path | None,
+        typer.Option(
+            "--criteria", callback=options.must_exist, metavar="FILE", help="Limits of your own, such as parity.toml."
+        ),
     ] = None,
     limit: Annotated[
         list[str] | None,

@@ -61,7 +61,7 @@ def compare_layers(
         )
     differences = {name: Difference(keep_worst=0, detailed=False) for name in shared}
     with tempfile.TemporaryDirectory(prefix="linglos-layers-") as folder:
-        probes = [_with_outputs(graph, shared, Path(folder) / f"{number}.onnx") for number, graph in enumerate(graphs)]
+        probes = [with_outputs(graph, shared, Path(folder) / f"{number}.onnx") for number, graph in enumerate(graphs)]
         with (
             runtime.open(probes[0]) as wanted,
             runtime.open(probes[1]) as found,
@@ -149,8 +149,8 @@ def shared_tensors(reference: onnx.ModelProto, candidate: onnx.ModelProto) -> tu
     )
 
 
-def _with_outputs(model: onnx.ModelProto, tensors: Sequence[str], path: Path) -> OnnxArtifact:
-    """Write ``model`` with ``tensors`` as its outputs."""
+def with_outputs(model: onnx.ModelProto, tensors: Sequence[str], path: Path) -> OnnxArtifact:
+    """Write ``model`` with ``tensors`` as its outputs, and open the file."""
     types, shapes = value_types(model), value_shapes(model)
     probe = onnx.ModelProto()
     probe.CopyFrom(model)

@@ -333,6 +333,47 @@ class LayerReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """A tensor that was looked at, and its SQNR in dB."""
+
+    tensor: str
+    sqnr_db: float
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a graph first leaves what it should compute.
+
+    Attributes:
+        reference: What it was compared with.
+        candidate: File name of the graph.
+        tensors: How many tensors both have.
+        runs: How many times a graph was run.
+        limit_db: SQNR below which a tensor has left its reference.
+        tensor: The first such tensor in graph order; ``None`` if there is none.
+        node: The candidate's node that makes it.
+        layer: The reference's node that makes it, or the one that the candidate lacks on the way to it.
+        module: The PyTorch module of that layer.
+        sqnr_db: SQNR of the tensor.
+        feeds: What the node reads; all of it is within the limit, or constant.
+        probes: Every tensor that was looked at, in graph order.
+    """
+
+    reference: str
+    candidate: str
+    tensors: int
+    runs: int
+    limit_db: float
+    tensor: str | None
+    node: str | None
+    layer: str | None
+    module: str | None
+    sqnr_db: float | None
+    feeds: tuple[str, ...]
+    probes: tuple[Probe, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Int8Comparison:
     """What the fast INT8 kernels of this CPU do to one graph.
 
@@ -357,8 +398,10 @@ class ParityOutcome:
         reports: One verdict per graph.
         layers: Where graphs start to deviate, if that was asked for.
         passed: Whether every verdict is good.
+        locations: Where each graph first leaves its reference, if that was asked for.
     """
 
     reports: tuple[ParityReport, ...]
     layers: tuple[LayerReport, ...]
     passed: bool
+    locations: tuple[Location, ...] = ()

@@ -1,0 +1,117 @@
+"""Where does an artifact first go wrong? Its clean twin is made again, and both are compared tensor by tensor."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+
+from linglos_deploy.artifacts import OnnxArtifact, TorchModel, load_onnx
+from linglos_deploy.backends.onnxruntime import OnnxRuntime
+from linglos_deploy.choices import Precision
+from linglos_deploy.codec import from_json
+from linglos_deploy.errors import UsageError
+from linglos_deploy.exporters.config import ExportConfig
+from linglos_deploy.exporters.export import export_onnx
+from linglos_deploy.exporters.precision import convert_precision
+from linglos_deploy.exporters.rounding import with_explicit_rounding
+from linglos_deploy.parity.layerwise import FLOOR_DB
+from linglos_deploy.parity.locate import LIMIT_DB, locate
+from linglos_deploy.progress import SILENT, Progress
+from linglos_deploy.quantization.apply import apply_plan
+from linglos_deploy.reports.parity import Location
+from linglos_deploy.signature import Batch
+from linglos_deploy.verbs.verdicts import Subject
+
+ROUNDED_LIMIT_DB = {Precision.FP16: 45.0, Precision.BF16: 27.0, Precision.INT8: 15.0}
+"""SQNR to the float32 graph below which a tensor is out of the ordinary, where no clean twin can be made."""
+
+
+def locate_in(
+    subject: Subject,
+    batch: Batch,
+    *,
+    ranges: Mapping[str, float] | None = None,
+    threads: int = 0,
+    progress: Progress = SILENT,
+) -> Location:
+    """Find the first tensor of a graph that is not what it should be.
+
+    A derived graph is compared with its clean twin, made again from its parent and its plan; any other one with its
+    counterpart.
+
+    Args:
+        subject: The graph, with a parent or a counterpart.
+        batch: A few images.
+        ranges: Largest magnitudes of tensors, which 16-bit graphs are made with.
+        threads: Threads of ONNX Runtime.
+        progress: Told of every look.
+
+    Raises:
+        UsageError: There is nothing to compare it with.
+    """
+    graph, like = subject.graph, subject.like
+    if not isinstance(graph, OnnxArtifact) or like is None:
+        raise UsageError(
+            f"Nothing tells what the tensors of '{subject.name}' should be.",
+            found="no float32 graph that it was made from",
+            expected="a bundle, --reference with a graph, or --checkpoint with the PyTorch model of a bundle",
+            next_step="--reference model.onnx",
+        )
+    kind = Precision.INT8 if subject.precision.is_int8 else subject.precision
+    reference, name, limit = load_onnx(like.path), like.path.name, LIMIT_DB
+    if kind in FLOOR_DB:
+        twin = clean_twin(subject, ranges or {})
+        if twin is None:
+            limit = ROUNDED_LIMIT_DB[kind]
+        else:
+            reference, name = twin, f"{like.path.name}, made {subject.precision} again"
+    prepare = with_explicit_rounding if subject.precision.floating is not Precision.FP32 else _as_it_is
+    return locate(
+        prepare(reference),
+        prepare(load_onnx(graph.path)),
+        batch,
+        runtime=OnnxRuntime(threads=threads, optimize=False),
+        names=(name, subject.name),
+        limit_db=limit,
+        progress=progress,
+    )
+
+
+def clean_twin(subject: Subject, ranges: Mapping[str, float]) -> onnx.ModelProto | None:
+    """Make a derived graph again from its parent; ``None`` if its parent or its plan is not at hand."""
+    if subject.parent is None or (subject.precision.is_int8 and subject.plan is None):
+        return None
+    with tempfile.TemporaryDirectory(prefix="linglos-twin-") as folder:
+        made = subject.parent
+        if subject.plan is not None:
+            made = apply_plan(made, subject.plan, out=Path(folder) / "int8.onnx")
+        if subject.precision.floating is not Precision.FP32:
+            out = Path(folder) / "narrow.onnx"
+            made = convert_precision(made, subject.precision, out=out, ranges=ranges)
+        return load_onnx(made.path)
+
+
+def export_again(model: TorchModel, graph: OnnxArtifact, out: Path) -> OnnxArtifact:
+    """Export a PyTorch model as ``graph`` was exported, to have its tensors under the same names.
+
+    Raises:
+        UsageError: The graph does not say how it was exported.
+    """
+    step = next((step for step in graph.lineage if step.stage == "export"), None)
+    if step is None:
+        raise UsageError(
+            f"'{graph.path.name}' does not say how it was exported.",
+            found=", ".join(step.stage for step in graph.lineage) or "no lineage",
+            expected="a bundle's graph",
+            next_step="name a clean graph with --reference",
+        )
+    config = {name: value for name, value in step.config.items() if name != "attention"}
+    return export_onnx(model, from_json(ExportConfig, json.dumps(config), source=str(graph.path)), out=out)
+
+
+def _as_it_is(model: onnx.ModelProto) -> onnx.ModelProto:
+    return model
