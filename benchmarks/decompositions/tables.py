@@ -1,4 +1,4 @@
-"""Print the tables of docs/decompositions.md from decompositions.json.
+"""Print the tables of docs/decompositions.md and docs/sixteen-bits.md from decompositions.json.
 
 python -m benchmarks.decompositions.tables build/decompositions/decompositions.json
 """
