@@ -175,6 +175,53 @@ def test_a_mask_made_from_tokens_reaches_the_softmax_in_float32():
     agree(model, typed)
 
 
+def test_the_logarithm_of_zero_and_an_epsilon_stays_finite():
+    nodes = [node("Relu", "h", "positive"), node("Add", "positive epsilon", "safe"), node("Log", "safe", "y")]
+    model, typed, islands = narrowed(nodes, {"epsilon": np.float32(1e-12)})
+    assert set(islands) == {"safe", "y"}
+    agree(model, typed)
+
+
+def test_exponentials_stay_float32_through_functions_until_a_logarithm():
+    nodes = [node("Exp", "h", "e"), node("Mul", "e half", "m"), node("Add", "m one", "a"), node("Log", "a", "y")]
+    model, typed, islands = narrowed(nodes, {"half": np.float32(0.5), "one": np.float32(1)})
+    assert set(islands) == {"e", "m", "a", "y"}
+    agree(model, typed, X * 20)
+
+
+def test_a_product_that_reads_exponentials_is_an_island():
+    nodes = [node("Exp", "h", "e"), node("Transpose", "e", "t"), node("MatMul", "ones t", "p"), node("Log", "p", "y")]
+    model, typed, islands = narrowed(nodes, {"ones": np.ones((1, 4), "f")}, outputs={"y": [1, "n"]})
+    assert set(islands) == {"e", "t", "p", "y"}
+    agree(model, typed, X * 20)
+
+
+def test_a_norm_ends_where_data_meets_its_statistic():
+    nodes = [
+        node("Pow", "h two", "squares"),
+        node("ReduceMean", "squares axes", "mean"),
+        node("Sqrt", "mean", "root"),
+        node("Div", "h root", "normal"),
+        node("Mul", "normal gain", "scaled"),
+        node("MatMul", "scaled w", "y"),
+    ]
+    model, _, islands = narrowed(nodes, {"two": np.float32(2), "axes": np.int64([-1]), "gain": np.full(4, 3, "f")})
+    assert set(islands) == {"squares", "mean", "root", "normal"}
+
+
+def test_a_factor_below_sixteen_bits_is_followed_to_the_next_product():
+    nodes = [node("Mul", "h tiny", "small"), node("Neg", "small", "turned"), node("MatMul", "turned large", "y")]
+    model, typed, islands = narrowed(nodes, {"tiny": np.float32(1e-8), "large": SQUARE * 1e4})
+    assert set(islands) == {"small", "turned", "y"}
+    agree(model, typed)
+
+
+def test_a_bias_of_tiny_numbers_needs_no_island():
+    model, typed, islands = narrowed([node("Add", "h bias", "y")], {"bias": np.float32([1e-9, -1e-9, 0, 1e-9])})
+    assert islands == {}
+    assert decibels(run(model, {"x": X})[0], run_rounded(typed, {"x": X})[0]) >= 40
+
+
 def test_a_relu6_with_a_limit_nobody_reaches_stays_in_sixteen_bits():
     model, typed, islands = narrowed(
         [node("Clip", "h low high", "y")], {"low": np.float32(0), "high": np.float32(3e38)}
