@@ -175,6 +175,28 @@ def test_a_mask_made_from_tokens_reaches_the_softmax_in_float32():
     agree(model, typed)
 
 
+def test_a_softmax_written_out_survives_a_row_that_is_masked_altogether():
+    nodes = [
+        node("Cast", "keep", "kept", to=FLOAT),
+        node("Sub", "one kept", "dropped"),
+        node("Mul", "dropped lowest", "mask"),
+        node("Add", "h mask", "masked"),
+        node("ReduceMax", "masked last", "peak"),
+        node("Sub", "masked peak", "below"),
+        node("Exp", "below", "weights"),
+        node("ReduceSum", "weights last", "sum"),
+        node("Div", "weights sum", "y"),
+    ]
+    weights = {
+        "keep": np.int64([[1, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0]]),
+        "one": np.float32(1),
+        "lowest": np.float32(np.finfo(np.float32).min),
+        "last": np.int64([-1]),
+    }
+    model, typed, _ = narrowed(nodes, weights, inputs={"x": [3, 4]}, outputs={"y": [3, 4]})
+    agree(model, typed)
+
+
 def test_the_logarithm_of_zero_and_an_epsilon_stays_finite():
     nodes = [node("Relu", "h", "positive"), node("Add", "positive epsilon", "safe"), node("Log", "safe", "y")]
     model, typed, islands = narrowed(nodes, {"epsilon": np.float32(1e-12)})
@@ -205,7 +227,7 @@ def test_a_norm_ends_where_data_meets_its_statistic():
         node("Mul", "normal gain", "scaled"),
         node("MatMul", "scaled w", "y"),
     ]
-    model, _, islands = narrowed(nodes, {"two": np.float32(2), "axes": np.int64([-1]), "gain": np.full(4, 3, "f")})
+    _, _, islands = narrowed(nodes, {"two": np.float32(2), "axes": np.int64([-1]), "gain": np.full(4, 3, "f")})
     assert set(islands) == {"squares", "mean", "root", "normal"}
 
 
