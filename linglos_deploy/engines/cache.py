@@ -6,12 +6,13 @@ by the digest of its key; a damaged one counts as absent. Builds of the same key
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock
 
 from linglos_deploy.artifacts import EngineArtifact
 from linglos_deploy.codec import to_json
@@ -138,17 +139,17 @@ class EngineCache:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on ``path`` across processes; without a writable folder there is nothing to protect."""
+    lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        lock.acquire()
     except OSError:
         yield
         return
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(handle)
+        lock.release()
 
 
 def read_blob(path: Path) -> bytes:

@@ -231,7 +231,7 @@ MUTATIONS = (
     Mutation(
         "the budget for streamed weights is not read back",
         RUNNER,
-        "    if found != budget:\n",
+        "    if found != budget and found < int(engine.streamable_weights_size):\n",
         "    if False:\n",
         f"{RUN}::test_streamed_weights_get_a_budget_of_more_than_32_bits_and_it_is_read_back",
     ),
@@ -359,7 +359,7 @@ MUTATIONS = (
     Mutation(
         "nobody waits for a lock",
         "engines/cache.py",
-        "        fcntl.flock(handle, fcntl.LOCK_EX)\n",
+        "        lock.acquire()\n",
         "",
         f"{CACHE}::test_a_lock_makes_the_second_wait_for_the_first",
     ),

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact
 from linglos_deploy.backends.base import Device, Noted
@@ -22,6 +24,7 @@ from linglos_deploy.engines.spec import BuildSpec
 from linglos_deploy.errors import DataError, MissingDependencyError, RunError
 from linglos_deploy.reports.doctor import Gpu, Machine
 from tests.backends.trt.trt_fake_cuda import FakeCuda
+from tests.backends.trt.trt_graphs import save_linear
 from tests.backends.trt.trt_standin import WEIGHT, make_rtx_standin, make_standin
 
 MACHINE = Machine(
@@ -398,7 +401,10 @@ def test_streamed_weights_get_a_budget_of_more_than_32_bits_and_it_is_read_back(
     engine = build(weight_streaming=True)
     with backend().open(engine) as runner:
         check(runner, 2)
-    module.budget_limit = 1 << 31
+    module.budget_limit = module.streamable = 1 << 30
+    with backend().open(engine) as runner:
+        check(runner, 2)  # all weights fit: that is no refusal
+    module.budget_limit, module.streamable = 1 << 31, 9 << 32
     with pytest.raises(RunError, match=rf"{1 << 31} bytes[\s\S]*{5 << 32} bytes"), backend().open(engine):
         pass
 
@@ -477,3 +483,63 @@ def test_rtx_specializes_its_kernels_before_anything_is_checked_or_measured_unle
     (after,) = (tmp_path / "cache" / "kernels").glob("*.bin")
     assert after not in kernels, "kernels are kept at the end, when all of them are compiled"
     assert len(rtx_module.contexts) == 0
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> EngineArtifact:
+    """An engine of one profile, for many runners."""
+    folder = tmp_path_factory.mktemp("compiled")
+    model = save_linear(folder / "graph")
+    cuda, module = FakeCuda(), make_standin("11.4")
+    module.cuda = cuda
+    backend = TensorRt(
+        TENSORRT, Options(cache=False), load=lambda _: module, load_cuda=lambda: cuda, look=lambda: MACHINE
+    )
+    spec = BuildSpec(profiles=(make_profile(model.signature, {"batch": (1, 2, 64)}),))
+    return backend.compile(model, spec, out=folder / "m.engine")
+
+
+FAILURES = ("", "cudaMalloc", "cudaHostAlloc", "cudaMemcpyAsync", "cudaStreamSynchronize", "cudaGraphLaunch")
+STEPS = st.lists(
+    st.tuples(
+        st.integers(1, 64),
+        st.sampled_from(
+            ["", "cudaMalloc", "cudaHostAlloc", "cudaMemcpyAsync", "cudaStreamSynchronize", "cudaGraphLaunch"]
+        ),
+        st.integers(1, 3),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(steps=STEPS, graphs=st.booleans(), limit=st.sampled_from([1200, 1 << 30]), data_dependent=st.booleans())
+def test_whatever_fails_and_whichever_sizes_come_every_answer_is_right_or_an_error(
+    compiled: EngineArtifact,
+    steps: list[tuple[int, str, int]],
+    graphs: bool,
+    limit: int,
+    data_dependent: bool,
+) -> None:
+    cuda = FakeCuda(limit=limit)
+    module = make_standin("11.4")
+    module.cuda, module.data_dependent = cuda, data_dependent
+    options = Options(cache=False, run=RunOptions(cuda_graphs=graphs))
+    backend = TensorRt(TENSORRT, options, load=lambda _: module, load_cuda=lambda: cuda, look=lambda: MACHINE)
+    with backend.open(compiled) as runner:
+        for seed, (count, name, nth) in enumerate(steps):
+            batch = rows(count, seed)
+            expected = batch @ WEIGHT
+            cuda.fail_at = {name: nth} if name else {}
+            try:
+                found = runner.run({"image": batch})["logits"]
+            except RunError:
+                assert name or limit == 1200
+            else:
+                wanted = expected[expected.sum(axis=1) > 0] if data_dependent else expected
+                np.testing.assert_allclose(found, wanted, rtol=1e-5)
+        cuda.fail_at = {}
+        if not cuda.broken:
+            runner.run({"image": rows(1)})
+    assert not cuda.broken
+    assert cuda.held() == {}

@@ -99,6 +99,7 @@ def _make(name: str, version: str, classes: dict[str, frozenset[str]], enums: di
     module.contexts = weakref.WeakSet()
     module.context_limit = 100
     module.budget_limit = 1 << 60
+    module.streamable = 9 << 32
     module.executed = []  # (profile, shape) of every enqueue
     for enum_name, members in enums.items():
         setattr(module, enum_name, enum.IntEnum(enum_name, {member: index for index, member in enumerate(members)}))
@@ -262,6 +263,7 @@ def _behaviour(module: Any, names: dict[str, frozenset[str]], calls: list[str]) 
             **more,
             create_execution_context=lambda *_config: context(profiles),
             get_weight_streaming_automatic_budget=lambda: 5 << 32,
+            streamable_weights_size=module.streamable,
             create_engine_inspector=lambda: strict(
                 "EngineInspector",
                 get_engine_information=lambda _format: json.dumps(
@@ -320,7 +322,8 @@ def _behaviour(module: Any, names: dict[str, frozenset[str]], calls: list[str]) 
             state["settled"] = shape
             device, image_at, logits_at = cuda.streams[stream].device, addresses["image"], addresses.get("logits", 0)
             if module.data_dependent:
-                cuda.cudaStreamSynchronize(stream)
+                if int(cuda.cudaStreamSynchronize(stream)[0]) != 0:
+                    return False
                 found = compute(cuda.block(image_at, shape[0] * 16, device=device))
                 kept = found[found.sum(axis=1) > 0]
                 size = kept.nbytes
