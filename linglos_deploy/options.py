@@ -173,9 +173,37 @@ OptimizationLevel = Annotated[
 Capabilities = Annotated[
     str | None, typer.Option("--sm", metavar="86,89,…", help="Compute capabilities of an ahead-of-time build.")
 ]
+
+
+def complete_target(incomplete: str) -> list[str]:
+    """Return the kinds of hardware whose names begin so, for the shell."""
+    from linglos_deploy.engines.targets import PRESETS
+
+    return [name for name in PRESETS if name.startswith(incomplete)]
+
+
+def complete_backend(incomplete: str) -> list[str]:
+    """Return the backends whose names begin so, for the shell."""
+    from linglos_deploy.backends.registry import available
+
+    return [name for name in available() if name.startswith(incomplete)]
+
+
+def complete_variant(incomplete: str) -> list[str]:
+    """Return the sizes of the family whose names begin so, for the shell."""
+    from linglos_deploy.models.variants import VARIANTS
+
+    return [name for name in VARIANTS if name.startswith(incomplete)]
+
+
 Target = Annotated[
     str | None,
-    typer.Option("--target", metavar="NAME", help="Settings for a kind of hardware: jetson-orin, rtx-ada, …"),
+    typer.Option(
+        "--target",
+        metavar="NAME",
+        autocompletion=complete_target,
+        help="Settings for a kind of hardware: jetson-orin, rtx-ada, …",
+    ),
 ]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Build engines anew, even those that were built before.")]
 

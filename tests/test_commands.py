@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from typer.testing import CliRunner
 
 from linglos_deploy import cli, commands
 from tests.commandline import run
@@ -69,3 +72,51 @@ def test_a_command_is_imported_when_it_is_named() -> None:
 
 def test_a_mistyped_command_gets_a_suggestion() -> None:
     assert "export" in run("exprot").expect(2).stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("profile --backend onnx", "onnxruntime"),
+        ("export --target jetson-o", "jetson-orin"),
+        ("export --variant t", "t"),
+        ("quantize --method ent", "entropy"),
+        ("build --engine no", "none"),
+        ("insp", "inspect"),
+    ],
+)
+def test_the_shell_completes_names(words: str, expected: str) -> None:
+    before, _, incomplete = f"linglos-deploy {words}".rpartition(" ")
+    count = len(before.split())
+    environment = {
+        "_LINGLOS_DEPLOY_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"{before} {incomplete}",
+        "COMP_CWORD": str(count),
+    }
+    done = CliRunner().invoke(cli.app, [], prog_name="linglos-deploy", env=environment)
+    assert expected in done.stdout.split(), done.output
+
+
+def example_command() -> str:
+    """Return the first block of Python of the contributor's page."""
+    page = (Path(__file__).parents[1] / "docs/contributing.md").read_text()
+    return page.split("```python\n")[1].split("```")[0]
+
+
+def test_the_command_of_the_contributors_page_works_as_it_stands_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "weigh.py").write_text(example_command())
+    monkeypatch.setattr(commands, "__path__", [*commands.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "linglos_deploy.commands.weigh", raising=False)
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Add", ["x", "w"], ["y"])],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [2])],
+        [onnx.numpy_helper.from_array(np.ones(2, np.float32), "w")],
+    )
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "model.onnx")
+    assert run("weigh", tmp_path / "model.onnx").expect(0).stdout == "8 bytes\n"
+    assert run("weigh", tmp_path / "model.onnx", "--limit", "7").exit_code == 1
+    run("weigh", tmp_path / "no.onnx").explain(2, "MODEL.onnx")

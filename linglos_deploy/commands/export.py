@@ -17,7 +17,12 @@ from linglos_deploy.running import show
 
 def export(
     variant: Annotated[
-        str | None, typer.Option("--variant", help="t, s, m or b; random weights unless --checkpoint is given.")
+        str | None,
+        typer.Option(
+            "--variant",
+            autocompletion=options.complete_variant,
+            help="t, s, m or b; random weights unless --checkpoint is given.",
+        ),
     ] = None,
     checkpoint: Annotated[
         Path | None,

@@ -32,7 +32,12 @@ def parity(
             help="Check against PyTorch with these weights.",
         ),
     ] = None,
-    variant: Annotated[str | None, typer.Option("--variant", help="Check against this variant in PyTorch.")] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option(
+            "--variant", autocompletion=options.complete_variant, help="Check against this variant in PyTorch."
+        ),
+    ] = None,
     model: Annotated[
         str | None, typer.Option("--model", metavar="PACKAGE.MODULE:FACTORY", help="Check against your own module.")
     ] = None,

@@ -23,7 +23,11 @@ def profile(
     ],
     backend: Annotated[
         list[str] | None,
-        typer.Option("--backend", help="Run graphs on this backend (repeatable) [onnxruntime]."),
+        typer.Option(
+            "--backend",
+            autocompletion=options.complete_backend,
+            help="Run graphs on this backend (repeatable) [onnxruntime].",
+        ),
     ] = None,
     batch: Annotated[str, typer.Option("--batch", metavar="1,8,…", help="Batch sizes.")] = "1",
     threads: Annotated[str, typer.Option("--threads", metavar="1,2,…", help="Threads of a run; 0: its choice.")] = "0",
@@ -45,7 +49,10 @@ def profile(
     weights: Annotated[
         Path | None,
         typer.Option(
-            "--weights", metavar="MODEL.onnx", help="Weights of an engine built without them [the graph it came from]."
+            "--weights",
+            callback=options.must_exist,
+            metavar="MODEL.onnx",
+            help="Weights of an engine built without them [the graph it came from].",
         ),
     ] = None,
     allow_host_code: Annotated[
