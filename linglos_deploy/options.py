@@ -152,6 +152,14 @@ Shapes = Annotated[
         help="Shape of an input an engine serves, or its smallest, best and largest: NAME=MIN:BEST:MAX (repeatable).",
     ),
 ]
+Containers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--container",
+        metavar="triton|epcontext",
+        help="Also write the engine as another runtime takes it (repeatable); not yet run on a GPU.",
+    ),
+]
 Profiles = Annotated[
     list[str] | None,
     typer.Option("--profile", metavar="MIN,BEST,MAX", help="Batch sizes an engine serves (repeatable) [1,1,8]."),
@@ -408,6 +416,7 @@ def engine_options(
     *,
     target: str | None,
     no_cache: bool,
+    container: list[str] | None = None,
 ) -> EngineOptions:
     """Put together how engines are built.
 
@@ -425,6 +434,7 @@ def engine_options(
         settings=settings,
         target=target,
         cache=not no_cache,
+        containers=tuple(container or ()),
     )
 
 

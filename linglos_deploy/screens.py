@@ -150,6 +150,8 @@ def show_engines(outcomes: Sequence[EngineOutcome], console: Console) -> None:
         else:
             built = f"{outcome.file}  {file_size(outcome.bytes)} in {outcome.seconds:.1f} s  ({outcome.detail})"
             _say(console, built, mark="Engine  [green]built[/] ")
+            for container in outcome.containers:
+                _say(console, f"{container}  (not yet run on a GPU)", mark="        beside it ")
 
 
 def show_doctor(report: DoctorReport, console: Console) -> None:

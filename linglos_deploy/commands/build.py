@@ -32,6 +32,7 @@ def build(
     sm: options.Capabilities = None,
     target: options.Target = None,
     no_cache: options.NoCache = False,
+    container: options.Containers = None,
     tf32: Annotated[bool, typer.Option("--tf32", help="Let float32 products round to TF32.")] = False,
     hardware_compatibility: Annotated[
         HardwareCompatibility, typer.Option("--hardware-compatibility", help="Which other GPUs the engine may run on.")
@@ -81,7 +82,9 @@ def build(
         model,
         output,
         engine=engine,
-        engine_options=options.engine_options(profile, size_profile, shape, settings, target=target, no_cache=no_cache),
+        engine_options=options.engine_options(
+            profile, size_profile, shape, settings, target=target, no_cache=no_cache, container=container
+        ),
         progress=Terminal(quiet=quiet),
     )
     show(outcomes, show_engines, as_json=as_json)

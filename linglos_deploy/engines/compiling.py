@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact
 from linglos_deploy.engines import registry
 from linglos_deploy.engines.compiler import Compiler
+from linglos_deploy.engines.containers import check_containers, find_containers
+from linglos_deploy.engines.containers.base import Container
 from linglos_deploy.engines.options import EngineOptions
+from linglos_deploy.engines.record import read_record
 from linglos_deploy.engines.spec import BuildSpec
 from linglos_deploy.engines.targets import find_preset
 from linglos_deploy.errors import BuildError, LinglosError, MissingDependencyError
+from linglos_deploy.files import atomic_directory
 from linglos_deploy.graph.metadata import read_metadata, read_preprocessing
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.reports.doctor import Probe
@@ -34,10 +38,17 @@ def choose_compilers(choice: str, engine_options: EngineOptions) -> tuple[dict[s
         The compilers by name, and the probes of those that ``AUTO`` had to pass over.
 
     Raises:
-        UsageError: ``choice`` is no compiler's name, and neither ``auto`` nor ``none``.
+        UsageError: ``choice`` is no compiler's name, and neither ``auto`` nor ``none``; or a container fits no engine.
         MissingDependencyError: The compiler that was asked for by name cannot be used here.
     """
     registry.check_choice(choice)
+    compilers, passed_over = _choose(choice, engine_options)
+    if compilers or choice == NONE:
+        check_containers(find_containers(engine_options.containers), compilers)
+    return compilers, passed_over
+
+
+def _choose(choice: str, engine_options: EngineOptions) -> tuple[dict[str, Compiler], tuple[Probe, ...]]:
     if choice == NONE:
         return {}, ()
     if choice == AUTO:
@@ -82,11 +93,13 @@ def compile_graph(
     metadata = read_metadata(model.path)
     nominal = read_preprocessing(model.path).input_size if "preprocessing" in metadata else None
     divisor = int(metadata["size_divisor"]) if "size_divisor" in metadata else None
+    containers = find_containers(engine_options.containers)
     engines, outcomes = [], []
     for name, compiler in compilers.items():
         spec = engine_options.spec(model.signature, backend=name, nominal_size=nominal, divisor=divisor)
         try:
             engine, outcome = _compile(compiler, model, spec, folder=folder, progress=progress)
+            outcome = replace(outcome, containers=_contain(engine, containers, progress))
         except (BuildError, MissingDependencyError) as error:
             if choice != AUTO:
                 raise
@@ -116,6 +129,19 @@ def _compile(
         detail=", ".join([engine.backend, *needs]),
     )
     return engine, outcome
+
+
+def _contain(engine: EngineArtifact, containers: Sequence[Container], progress: Progress) -> tuple[str, ...]:
+    """Write the containers whose runtimes read this engine, beside it; return the names of their folders."""
+    made = []
+    for container in containers:
+        if engine.backend in container.compilers:
+            target = engine.path.with_name(f"{engine.path.stem}.{container.name}")
+            with atomic_directory(target, replace=True) as partial:
+                container.write(engine.path, read_record(engine.path), partial)
+            made.append(target.name)
+            progress.warn(f"'{target.name}' for {container.title} follows its documentation; it has not been run yet")
+    return tuple(made)
 
 
 def _failed(name: str, model: OnnxArtifact, error: LinglosError) -> EngineOutcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from linglos_deploy.engines.containers import find_containers
 from linglos_deploy.engines.profiles import InputShape, Profile, Range, image_axis, is_open, make_profiles
 from linglos_deploy.engines.sizes import Size, SizeProfile, around, check_fit, check_order
 from linglos_deploy.engines.spec import BuildSpec
@@ -28,6 +29,7 @@ class EngineOptions:
         settings: Everything else; its profiles are replaced by those above.
         target: A kind of hardware, such as ``jetson-orin``, whose settings fill in what ``settings`` leaves open.
         cache: Whether an engine that was built before from the same graph and settings is taken.
+        containers: Other runtimes' containers that are made of the engines, by name.
     """
 
     batch_profiles: tuple[Range, ...] | None = None
@@ -36,8 +38,10 @@ class EngineOptions:
     settings: BuildSpec = field(default_factory=lambda: BuildSpec(profiles=()))
     target: str | None = None
     cache: bool = True
+    containers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        find_containers(self.containers)
         if self.target is not None:
             find_preset(self.target)
         if self.size_profile is not None:

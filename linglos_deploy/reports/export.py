@@ -60,6 +60,7 @@ class EngineOutcome:
         seconds: Time of the build.
         bytes: Size of the engine.
         detail: What was built and for what, or why nothing was.
+        containers: Folders beside it in which other runtimes find it.
     """
 
     backend: str
@@ -68,6 +69,7 @@ class EngineOutcome:
     seconds: float
     bytes: int
     detail: str
+    containers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
