@@ -40,7 +40,10 @@ def calibrate(
     ] = None,
     images: Annotated[int | None, typer.Option("--images", min=1, help="Use at most this many images.")] = None,
     batch: Annotated[
-        int | None, typer.Option("--batch", min=1, help="Images of one run [as many as 96 MiB of activations allow].")
+        int | None,
+        typer.Option(
+            "--batch", min=1, help="Images of one run, if that changes no bit [what 96 MiB of activations allow]."
+        ),
     ] = None,
     shard: Annotated[
         str | None, typer.Option("--shard", metavar="I/N", help="Only this machine's share of the images: 3/16.")
