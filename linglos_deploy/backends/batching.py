@@ -76,20 +76,11 @@ class _InPieces:
         key = tuple(array.shape for array in self._inputs.part(batch, 0, 1).values())
         if key not in self._places:
             self._places[key] = (
-                {name: self._place_of_one(values) for name, values in outputs.items()}
+                {name: _place_of_one(values) for name, values in outputs.items()}
                 if self._size == 1
                 else places_in_fixed_batch(self._runner.run, batch, self._inputs)
             )
         return self._places[key]
-
-    def _place_of_one(self, values: NDArray) -> Place:  # type: ignore[type-arg]
-        """Return where more images would lie: where the inputs hold theirs, if the size there is 1, else first."""
-        if values.ndim == 0:
-            return NotApart.SHARED
-        axis = next(axis for axis in self._inputs.axes.values() if axis is not None)
-        if axis < values.ndim and values.shape[axis] == 1:
-            return ImagesAt(axis)
-        return ImagesAt(0, inner=max(1, values.shape[0]))
 
     def _put_together(self, name: str, place: Place, pieces: Sequence[Batch], count: int) -> NDArray:  # type: ignore[type-arg]
         parts = [piece[name] for piece in pieces]
@@ -104,3 +95,8 @@ class _InPieces:
             expected="an output with an axis of images, of the same size for each",
             next_step=f"give {self._size} at a time, or export the graph with a free batch size",
         )
+
+
+def _place_of_one(values: NDArray) -> Place:  # type: ignore[type-arg]
+    """Return where more images would lie than the one that the tensor holds: one after the other."""
+    return ImagesAt(0, inner=max(1, values.shape[0])) if values.ndim else NotApart.SHARED

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,6 +20,7 @@ from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.calibration.calibrate import CalibrationConfig, calibrate
 from linglos_deploy.calibration.collect import open_collector
 from linglos_deploy.calibration.observers import observe
+from linglos_deploy.calibration.probe import activation_probe
 from linglos_deploy.calibration.sampling import Sampling
 from linglos_deploy.calibration.table import CalibrationTable, merge_tables
 from linglos_deploy.errors import CalibrationError
@@ -266,3 +268,19 @@ def test_values_that_were_missed_are_an_error_that_names_the_tensor(
     config = CalibrationConfig(batch_size=4)
     with pytest.raises(CalibrationError, match="Not all values of tensor 'rows' were seen"):
         calibrate(graph_of(place, "flattened tokens"), images, runtime=RUNTIME, config=config)
+
+
+@pytest.mark.parametrize(("layout", "values"), [("flattened tokens", 176), ("time first", 176), ("LSTM", 128)])
+@pytest.mark.parametrize("batch", ["batch", 4])
+def test_memory_is_planned_with_what_one_image_takes(
+    tmp_path: Path, layout: str, values: int, batch: int | str
+) -> None:
+    graph = layout_graph(tmp_path / "graph.onnx", layout, batch=batch)
+    names = SIZES[layout]
+    probe = activation_probe(onnx.load(graph.path), list(names), out=tmp_path / "probe.onnx")
+    assert probe.bytes_per_image == 4 * values == 4 * sum(names.values())
+
+
+def test_memory_is_not_planned_where_sizes_follow_from_values(tmp_path: Path) -> None:
+    graph = layout_graph(tmp_path / "graph.onnx", "chosen by value")
+    assert activation_probe(onnx.load(graph.path), ["chosen"], out=tmp_path / "probe.onnx").bytes_per_image is None
