@@ -1,11 +1,13 @@
-# Finds ONNX Runtime: its C header and its library, which may come from different places.
+# Finds ONNX Runtime's C header, which a build needs, and a library, which is loaded when a session needs it: any
+# release since 1.20 will do, and it need not be here while building. One that is found is put where programs of this
+# build look for it, and installed beside the library.
 #
 # ONNXRUNTIME_ROOT         a prefix with both, such as an unpacked release archive
 # ONNXRUNTIME_INCLUDE_DIR  the folder of onnxruntime_c_api.h, such as the one cpp/scripts/fetch_onnxruntime_headers.sh made
 # ONNXRUNTIME_LIBRARY      libonnxruntime.so[.VERSION]
 # LINGLOS_PYTHON           an interpreter whose package onnxruntime has the library, if no other is found
 #
-# Defines the target linglos::onnxruntime.
+# Defines the target linglos::onnxruntime_headers and, if there is a library, the variable LINGLOS_ONNXRUNTIME_FILE.
 
 find_path(ONNXRUNTIME_INCLUDE_DIR onnxruntime_c_api.h
   HINTS ${ONNXRUNTIME_ROOT} ENV ONNXRUNTIME_ROOT ENV ONNXRUNTIME_INCLUDE_DIR
@@ -34,23 +36,19 @@ endif()
 
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(LinglosOnnxRuntime
-  REQUIRED_VARS ONNXRUNTIME_LIBRARY ONNXRUNTIME_INCLUDE_DIR
-  REASON_FAILURE_MESSAGE "Set ONNXRUNTIME_ROOT to an unpacked release of ONNX Runtime. Or run cpp/scripts/fetch_onnxruntime_headers.sh DIR, set ONNXRUNTIME_INCLUDE_DIR=DIR and 'pip install onnxruntime' for the library.")
+  REQUIRED_VARS ONNXRUNTIME_INCLUDE_DIR
+  REASON_FAILURE_MESSAGE "Set ONNXRUNTIME_ROOT to an unpacked release of ONNX Runtime, or run cpp/scripts/fetch_onnxruntime_headers.sh DIR and set ONNXRUNTIME_INCLUDE_DIR=DIR.")
 
-if(LinglosOnnxRuntime_FOUND AND NOT TARGET linglos::onnxruntime)
-  # The wheel's file is called libonnxruntime.so.1.32.0 while programs ask the loader for libonnxruntime.so.1.
-  get_filename_component(_linglos_real "${ONNXRUNTIME_LIBRARY}" REALPATH)
-  get_filename_component(_linglos_folder "${ONNXRUNTIME_LIBRARY}" DIRECTORY)
-  set(LINGLOS_ONNXRUNTIME_FILE "${_linglos_real}")
-  set(_linglos_location "${ONNXRUNTIME_LIBRARY}")
-  if(NOT EXISTS "${_linglos_folder}/libonnxruntime.so.1")
-    set(_linglos_location "${CMAKE_CURRENT_BINARY_DIR}/onnxruntime/libonnxruntime.so.1")
-    file(MAKE_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}/onnxruntime")
-    file(CREATE_LINK "${_linglos_real}" "${_linglos_location}" SYMBOLIC)
-  endif()
-  add_library(linglos::onnxruntime SHARED IMPORTED GLOBAL)
-  set_target_properties(linglos::onnxruntime PROPERTIES
-    IMPORTED_LOCATION "${_linglos_location}" IMPORTED_SONAME libonnxruntime.so.1
-    INTERFACE_INCLUDE_DIRECTORIES "${ONNXRUNTIME_INCLUDE_DIR}")
+if(LinglosOnnxRuntime_FOUND AND NOT TARGET linglos::onnxruntime_headers)
+  add_library(linglos::onnxruntime_headers INTERFACE IMPORTED GLOBAL)
+  set_target_properties(linglos::onnxruntime_headers PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${ONNXRUNTIME_INCLUDE_DIR}")
+endif()
+if(ONNXRUNTIME_LIBRARY)
+  get_filename_component(LINGLOS_ONNXRUNTIME_FILE "${ONNXRUNTIME_LIBRARY}" REALPATH)
+  # The wheel's file is called libonnxruntime.so.1.32.0 while programs ask for libonnxruntime.so.1.
+  file(MAKE_DIRECTORY "${CMAKE_BINARY_DIR}/lib")
+  file(CREATE_LINK "${LINGLOS_ONNXRUNTIME_FILE}" "${CMAKE_BINARY_DIR}/lib/libonnxruntime.so.1" SYMBOLIC)
+else()
+  set(LINGLOS_ONNXRUNTIME_FILE "")
 endif()
 mark_as_advanced(ONNXRUNTIME_INCLUDE_DIR ONNXRUNTIME_LIBRARY)

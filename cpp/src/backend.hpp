@@ -70,6 +70,11 @@ bool onnxruntime_has_cuda();
 std::unique_ptr<Engine> open_onnxruntime(const ModelFile& model, const SessionOptions& options, bool cuda);
 #endif
 
+#if LINGLOS_HAS_OPENVINO
+BackendInfo openvino_info();
+std::unique_ptr<Engine> open_openvino(const ModelFile& model, const SessionOptions& options);
+#endif
+
 #if LINGLOS_HAS_TENSORRT
 BackendInfo tensorrt_info();
 /// Throws DeviceError, with the reason, if this machine does not meet the requirements. Deserializes nothing.

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "files.hpp"
+#include "guard.hpp"
 #include "manifest.hpp"
 
 namespace linglos {
@@ -15,6 +16,7 @@ BundleError::~BundleError() = default;
 DeviceError::~DeviceError() = default;
 BackendError::~BackendError() = default;
 IoError::~IoError() = default;
+BusyError::~BusyError() = default;
 
 using detail::Descriptor;
 using detail::in_quotes;
@@ -23,6 +25,7 @@ struct Bundle::State {
   std::string path;
   Descriptor directory;
   Manifest manifest;
+  std::string text;
 
   Descriptor open_checked(const std::string& name, const FileEntry& entry) const {
     Descriptor file = detail::open_inside(directory, path, name);
@@ -66,6 +69,10 @@ std::string recorded_digest(const Descriptor& directory, const std::string& path
 Bundle::Bundle(std::shared_ptr<const State> state) : state_(std::move(state)) {}
 
 Bundle Bundle::open(const std::string& path) {
+  return detail::only_errors([&] { return Bundle(open_state(path)); });
+}
+
+std::shared_ptr<const Bundle::State> Bundle::open_state(const std::string& path) {
   auto state = std::make_shared<State>();
   state->path = path;
   state->directory = detail::open_directory(path);
@@ -81,15 +88,21 @@ Bundle Bundle::open(const std::string& path) {
   state->check_digest(detail::kManifest, detail::sha256(data.data(), data.size()),
                       recorded_digest(state->directory, path));
   state->manifest = detail::parse_manifest(data.data(), data.size(), shown);
+  state->text.assign(data.begin(), data.end());
   for (const auto& [name, entry] : state->manifest.files)
     state->check_digest(name, detail::sha256(state->open_checked(name, entry), path + "/" + name), entry.sha256);
-  return Bundle(std::move(state));
+  return state;
 }
 
 const std::string& Bundle::path() const noexcept { return state_->path; }
 const Manifest& Bundle::manifest() const noexcept { return state_->manifest; }
+const std::string& Bundle::manifest_text() const noexcept { return state_->text; }
 
 std::vector<std::uint8_t> Bundle::read(const std::string& file) const {
+  return detail::only_errors([&] { return read_checked(file); });
+}
+
+std::vector<std::uint8_t> Bundle::read_checked(const std::string& file) const {
   const auto found = state_->manifest.files.find(file);
   if (found == state_->manifest.files.end())
     throw UsageError("The bundle " + in_quotes(state_->path) + " lists no file " + in_quotes(file) + ".");

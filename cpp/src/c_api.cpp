@@ -1,5 +1,8 @@
 #include "linglos.h"
 
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
 #include <exception>
 #include <new>
 #include <string>
@@ -20,22 +23,40 @@ namespace {
 
 thread_local std::string last_error;
 
-/// Turns every exception into a code and a message.
+void remember(const char* message) noexcept {
+  try {
+    last_error = message;
+  } catch (...) {
+    last_error.clear();
+  }
+}
+
+/// Turns the exception that is being handled into a code and a message.
+int remembered_error() noexcept {
+  try {
+    throw;
+  } catch (const linglos::Error& error) {
+    remember(error.what());
+    return static_cast<int>(error.code());
+  } catch (const std::bad_alloc&) {
+    remember("No memory left.");
+  } catch (const std::exception& error) {
+    remember(error.what());
+  } catch (...) {
+    remember("an exception of unknown kind");
+  }
+  return LINGLOS_ERROR_INTERNAL;
+}
+
 template <typename Call>
 int guarded(Call&& call) noexcept {
   try {
     last_error.clear();
     call();
     return LINGLOS_OK;
-  } catch (const linglos::Error& error) {
-    last_error = error.what();
-    return static_cast<int>(error.code());
-  } catch (const std::bad_alloc&) {
-    last_error = "No memory left.";
-  } catch (const std::exception& error) {
-    last_error = error.what();
+  } catch (...) {
+    return remembered_error();
   }
-  return LINGLOS_ERROR_INTERNAL;
 }
 
 template <typename Enum>
@@ -50,19 +71,72 @@ void require(bool condition, const char* what) {
   if (!condition) throw linglos::UsageError(std::string(what) + " must not be NULL.");
 }
 
-linglos::SessionOptions convert(const linglos_options* given) {
-  linglos::SessionOptions options;
-  if (given == nullptr) return options;
-  if (given->size != sizeof(linglos_options))
-    throw linglos::UsageError("Fill linglos_options with linglos_options_init() of this version.");
-  options.backend = choice<linglos::BackendKind>("backend", given->backend, 2);
-  options.device = choice<linglos::DeviceKind>("device", given->device, 2);
-  options.device_index = given->device_index;
-  options.precision = given->precision == nullptr ? "" : given->precision;
-  options.threads = given->threads;
-  options.contexts = given->contexts;
-  options.max_batch = given->max_batch;
+/// The structure of 0.1.0 ended behind max_batch, with four bytes of padding.
+constexpr std::size_t kFirstSize = offsetof(linglos_options, spin);
+static_assert(sizeof(void*) != 8 || kFirstSize == 48, "the layout of 0.1.0 has changed");
+
+/// The defaults of every field, as this version knows them.
+linglos_options default_options() noexcept {
+  const linglos::SessionOptions defaults;
+  linglos_options options = {};
+  options.size = sizeof options;
+  options.device_index = defaults.device_index;
+  options.threads = defaults.threads;
+  options.contexts = defaults.contexts;
+  options.max_batch = defaults.max_batch;
+  options.spin = defaults.spin ? 1 : 0;
+  options.queue_overflow = static_cast<int>(defaults.queue.overflow);
+  options.queue_limit = defaults.queue.limit;
+  options.queue_timeout_ms = defaults.queue.timeout.count();
   return options;
+}
+
+void fill(linglos_options* options, std::size_t size) noexcept {
+  if (options == nullptr || size < sizeof options->size) return;
+  const linglos_options defaults = default_options();
+  std::memset(options, 0, size);  // fields that only a later version knows are 0 for their default
+  std::memcpy(options, &defaults, std::min(size, sizeof defaults));
+  options->size = size;
+}
+
+/// Reads what the caller's structure has; the rest keeps its default.
+linglos::SessionOptions convert(const linglos_options* given) {
+  linglos_options read = default_options();
+  if (given != nullptr) {
+    const std::size_t size = given->size;
+    if (size < kFirstSize || size > 65536)
+      throw linglos::UsageError("Fill linglos_options with linglos_options_init(): found a size of " +
+                                std::to_string(size) + ".");
+    const auto* bytes = reinterpret_cast<const unsigned char*>(given);
+    for (std::size_t i = sizeof read; i < size; ++i)
+      if (bytes[i] != 0)
+        throw linglos::UsageError("linglos_options asks for something that version " LINGLOS_VERSION
+                                  " of the library does not know; install a later one.");
+    std::memcpy(&read, given, std::min(size, sizeof read));
+  }
+  linglos::SessionOptions options;
+  options.backend = choice<linglos::BackendKind>("backend", read.backend, LINGLOS_BACKEND_OPENVINO);
+  options.device = choice<linglos::DeviceKind>("device", read.device, LINGLOS_DEVICE_CUDA);
+  options.device_index = read.device_index;
+  options.precision = read.precision == nullptr ? "" : read.precision;
+  options.threads = read.threads;
+  options.contexts = read.contexts;
+  options.max_batch = read.max_batch;
+  options.spin = read.spin != 0;
+  options.queue.overflow = choice<linglos::Overflow>("queue_overflow", read.queue_overflow, LINGLOS_OVERFLOW_DROP_OLDEST);
+  options.queue.limit = read.queue_limit;
+  options.queue.timeout = std::chrono::milliseconds(read.queue_timeout_ms);
+  return options;
+}
+
+std::vector<linglos::ImageView>& convert(const linglos_image* images, size_t count,
+                                         std::vector<linglos::ImageView>& views) {
+  require(images != nullptr || count == 0, "images");
+  views.clear();
+  for (size_t i = 0; i < count; ++i)
+    views.push_back({images[i].data, images[i].width, images[i].height, images[i].stride,
+                     choice<linglos::PixelFormat>("format", images[i].format, LINGLOS_BGR)});
+  return views;
 }
 
 }  // namespace
@@ -73,12 +147,17 @@ const char* linglos_version(void) { return LINGLOS_VERSION; }
 
 const char* linglos_last_error(void) { return last_error.c_str(); }
 
-void linglos_options_init(linglos_options* options) {
-  if (options == nullptr) return;
-  const linglos::SessionOptions defaults;
-  *options = {sizeof(linglos_options), 0,       0, defaults.device_index, nullptr, defaults.threads,
-              defaults.contexts,       defaults.max_batch};
+int linglos_set_library(int backend, const char* path) {
+  return guarded([&] {
+    linglos::set_library(choice<linglos::BackendKind>("backend", backend, LINGLOS_BACKEND_OPENVINO),
+                         path == nullptr ? "" : path);
+  });
 }
+
+LINGLOS_API void linglos_options_init(linglos_options* options);  // of programs that were compiled with 0.1.0
+void linglos_options_init(linglos_options* options) { fill(options, kFirstSize); }
+
+void linglos_options_init_sized(linglos_options* options, size_t size) { fill(options, size); }
 
 int linglos_session_open(const char* bundle, const linglos_options* options, linglos_session** session) {
   return guarded([&] {
@@ -94,6 +173,22 @@ void linglos_session_close(linglos_session* session) { delete session; }
 
 const char* linglos_session_backend(const linglos_session* session) {
   return session == nullptr ? nullptr : session->session.backend().c_str();
+}
+
+const char* linglos_session_device(const linglos_session* session) {
+  return session == nullptr ? nullptr : session->session.device().c_str();
+}
+
+const char* linglos_session_file(const linglos_session* session) {
+  return session == nullptr ? nullptr : session->session.file().c_str();
+}
+
+const char* linglos_session_precision(const linglos_session* session) {
+  return session == nullptr ? nullptr : session->session.precision().c_str();
+}
+
+const char* linglos_session_manifest(const linglos_session* session) {
+  return session == nullptr ? nullptr : session->session.manifest_text().c_str();
 }
 
 const char* linglos_session_reason(const linglos_session* session) {
@@ -118,13 +213,38 @@ int linglos_session_run(linglos_session* session, const linglos_image* images, s
                         linglos_outputs* outputs) {
   return guarded([&] {
     require(session != nullptr, "session");
-    require(images != nullptr || count == 0, "images");
     require(outputs != nullptr, "outputs");
-    outputs->images.clear();
-    for (size_t i = 0; i < count; ++i)
-      outputs->images.push_back({images[i].data, images[i].width, images[i].height, images[i].stride,
-                                 choice<linglos::PixelFormat>("format", images[i].format, 1)});
-    session->session.run(outputs->images, outputs->outputs);
+    session->session.run(convert(images, count, outputs->images), outputs->outputs);
+  });
+}
+
+int linglos_session_submit(linglos_session* session, const linglos_image* images, size_t count,
+                           linglos_callback callback, void* user) {
+  return guarded([&] {
+    require(session != nullptr, "session");
+    require(callback != nullptr, "callback");
+    std::vector<linglos::ImageView> views;
+    convert(images, count, views);
+    session->session.submit(std::move(views), [=](linglos::Outputs&& found, const std::exception_ptr& error) {
+      linglos_outputs outputs;
+      int code = LINGLOS_OK;
+      if (error) {
+        try {
+          std::rethrow_exception(error);
+        } catch (...) {
+          code = remembered_error();
+        }
+      } else {
+        last_error.clear();
+        outputs.outputs = std::move(found);
+      }
+      std::string message;  // a copy: the callback may call functions that replace it
+      try {
+        message = last_error;
+      } catch (const std::bad_alloc&) {  // it is called all the same
+      }
+      callback(user, code, message.c_str(), &outputs);
+    });
   });
 }
 
@@ -146,6 +266,23 @@ const int64_t* linglos_output_shape(const linglos_outputs* outputs, size_t index
   const bool there = index < linglos_outputs_count(outputs);
   if (rank != nullptr) *rank = there ? outputs->outputs[index].shape.size() : 0;
   return there ? outputs->outputs[index].shape.data() : nullptr;
+}
+
+int linglos_output_top_k(const linglos_outputs* outputs, size_t index, size_t image, int* classes,
+                         double* probabilities, size_t* count) {
+  return guarded([&] {
+    require(outputs != nullptr, "outputs");
+    require(count != nullptr, "count");
+    require(classes != nullptr || *count == 0, "classes");
+    if (index >= outputs->outputs.size())
+      throw linglos::UsageError("There is no output " + std::to_string(index) + ".");
+    const auto found = linglos::top_k(outputs->outputs[index], image, *count);
+    *count = found.size();
+    for (size_t i = 0; i < found.size(); ++i) {
+      classes[i] = found[i].index;
+      if (probabilities != nullptr) probabilities[i] = found[i].probability;
+    }
+  });
 }
 
 int linglos_session_self_test(linglos_session* session, int* passed) {

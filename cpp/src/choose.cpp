@@ -14,6 +14,9 @@ std::vector<BackendInfo> backends() {
 #if LINGLOS_HAS_ONNXRUNTIME
   found.push_back(detail::onnxruntime_info());
 #endif
+#if LINGLOS_HAS_OPENVINO
+  found.push_back(detail::openvino_info());
+#endif
   return found;
 }
 
@@ -84,51 +87,91 @@ bool try_engines(const Bundle& bundle, const SessionOptions& options, [[maybe_un
   return false;
 }
 
-#if LINGLOS_HAS_ONNXRUNTIME
 std::string precisions(const Manifest& manifest) {
   std::string names;
   for (const auto& graph : manifest.graphs) names += (names.empty() ? "" : ", ") + graph.precision;
   return names;
 }
 
+void append(std::string& why, const std::string& reason) { why += (why.empty() ? "" : "; ") + reason; }
+
 const GraphEntry& pick_graph(const Bundle& bundle, const SessionOptions& options, std::string& why) {
   const Manifest& manifest = bundle.manifest();
   if (!options.precision.empty()) {
     for (const auto& graph : manifest.graphs)
       if (graph.precision == options.precision) {
-        why += (why.empty() ? "" : "; ") + options.precision + " was asked for";
+        append(why, options.precision + " was asked for");
         return graph;
       }
     throw UsageError("The bundle " + in_quotes(bundle.path()) + " has no " + options.precision + " graph, only " +
                      precisions(manifest) + ".");
   }
   const GraphEntry& reference = manifest.graphs.front();
-  if (manifest.graphs.size() > 1)  // INT8 was not faster on any CPU measured so far, see docs/embedding.md
-    why += std::string(why.empty() ? "" : "; ") + reference.precision + " unless precision says otherwise (" +
-           precisions(manifest) + ")";
+  if (manifest.graphs.size() > 1)  // whether INT8 is faster depends on CPU and backend, see docs/embedding.md
+    append(why, reference.precision + " unless precision says otherwise (" + precisions(manifest) + ")");
   return reference;
 }
 
-Choice open_graph(const Bundle& bundle, const SessionOptions& options, std::string why) {
+std::unique_ptr<Engine> open_with_onnxruntime([[maybe_unused]] const Bundle& bundle,
+                                              [[maybe_unused]] const GraphEntry& graph,
+                                              [[maybe_unused]] const SessionOptions& options,
+                                              [[maybe_unused]] std::string& why) {
+#if LINGLOS_HAS_ONNXRUNTIME
   const bool cuda = options.device == DeviceKind::cuda ||
                     (options.device == DeviceKind::automatic && onnxruntime_has_cuda());
-  const GraphEntry& graph = pick_graph(bundle, options, why);
-  Choice choice;
   try {
-    choice.engine = open_onnxruntime(load(bundle, graph), options, cuda);
+    return open_onnxruntime(load(bundle, graph), options, cuda);
   } catch (const DeviceError& error) {
     if (!cuda || options.device == DeviceKind::cuda) throw;
-    why += std::string(why.empty() ? "" : "; ") + error.what();
-    choice.engine = open_onnxruntime(load(bundle, graph), options, false);
+    append(why, error.what());
+    return open_onnxruntime(load(bundle, graph), options, false);
   }
+#else
+  throw BackendError("built without ONNX Runtime (configure with -DLINGLOS_ONNXRUNTIME=ON)");
+#endif
+}
+
+std::unique_ptr<Engine> open_with_openvino([[maybe_unused]] const Bundle& bundle,
+                                           [[maybe_unused]] const GraphEntry& graph,
+                                           [[maybe_unused]] const SessionOptions& options) {
+#if LINGLOS_HAS_OPENVINO
+  if (options.device == DeviceKind::cuda) throw DeviceError("OpenVINO runs on the CPU only, and CUDA was asked for.");
+  return open_openvino(load(bundle, graph), options);
+#else
+  throw BackendError("built without OpenVINO (configure with -DLINGLOS_OPENVINO=ON)");
+#endif
+}
+
+/// Opens a graph with the backend that was asked for, else with ONNX Runtime, else, where that is missing, OpenVINO.
+Choice open_graph(const Bundle& bundle, const SessionOptions& options, std::string why) {
+  const GraphEntry& graph = pick_graph(bundle, options, why);
+  const char* title = "ONNX Runtime";
+  Choice choice;
   choice.backend = "onnxruntime";
+  if (options.backend != BackendKind::openvino) {
+    try {
+      choice.engine = open_with_onnxruntime(bundle, graph, options, why);
+    } catch (const BackendError& error) {
+      if (options.backend != BackendKind::automatic || options.device == DeviceKind::cuda) throw;
+      append(why, error.what());
+    }
+  }
+  if (!choice.engine) {
+    choice.backend = "openvino";
+    title = "OpenVINO";
+    try {
+      choice.engine = open_with_openvino(bundle, graph, options);
+    } catch (const BackendError& error) {
+      if (options.backend == BackendKind::openvino) throw;
+      throw BackendError("Nothing can run " + in_quotes(graph.file) + " here: " + why + "; " + error.what());
+    }
+  }
   choice.file = choice.source = graph.file;
   choice.precision = graph.precision;
   choice.input = graph.input;
-  choice.reason = graph.file + " with ONNX Runtime on " + choice.engine->device() + (why.empty() ? "" : ": " + why);
+  choice.reason = graph.file + " with " + title + " on " + choice.engine->device() + (why.empty() ? "" : ": " + why);
   return choice;
 }
-#endif
 
 }  // namespace
 
@@ -169,7 +212,8 @@ Choice choose_engine(const Bundle& bundle, const SessionOptions& options) {
   Choice choice;
   std::string why;
   ErrorCode code = ErrorCode::backend;
-  if (options.backend != BackendKind::onnxruntime && options.device != DeviceKind::cpu &&
+  const bool engines = options.backend == BackendKind::automatic || options.backend == BackendKind::tensorrt;
+  if (engines && options.device != DeviceKind::cpu &&
       try_engines(bundle, options, choice, why, code))
     return choice;
   if (options.backend == BackendKind::tensorrt) {
@@ -181,12 +225,7 @@ Choice choose_engine(const Bundle& bundle, const SessionOptions& options) {
     if (code == ErrorCode::device) throw DeviceError("No TensorRT engine can run here: " + why + ".");
     throw BackendError("No TensorRT engine can run here: " + why + ".");
   }
-#if LINGLOS_HAS_ONNXRUNTIME
   return open_graph(bundle, options, std::move(why));
-#else
-  throw BackendError("No engine can run here (" + why +
-                     "), and this library was built without ONNX Runtime (-DLINGLOS_ONNXRUNTIME=ON).");
-#endif
 }
 
 }  // namespace detail

@@ -1,14 +1,25 @@
-// ONNX Runtime through its C API: a table of functions with a version, so that one build runs with later releases too.
+// ONNX Runtime through its C API, loaded when first needed: one build runs with every release since 1.20.
 #include "onnxruntime.hpp"
 
 #include <array>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
 #include "files.hpp"
+#include "library.hpp"
 
 namespace linglos::detail {
 namespace {
+
+constexpr std::uint32_t kOldestApi = 20;  // ONNX Runtime 1.20, the oldest that is tested
+static_assert(ORT_API_VERSION >= kOldestApi, "linglos needs the headers of ONNX Runtime 1.20 or later");
+
+/// 20 of "1.20.1".
+std::uint32_t minor_version(const std::string& version) {
+  const auto dot = version.find('.');
+  return dot == std::string::npos ? 0 : static_cast<std::uint32_t>(std::strtoul(version.c_str() + dot + 1, nullptr, 10));
+}
 
 /// Owns an object of the C API.
 template <typename T>
@@ -197,14 +208,36 @@ void learn_outputs(Model& model, const ModelFile& file, std::size_t batch) {
 
 }  // namespace
 
-const OrtApi* onnxruntime_api() {
-  const OrtApiBase* base = OrtGetApiBase();
-  const OrtApi* api = base->GetApi(ORT_API_VERSION);
-  if (api == nullptr)
-    throw BackendError(std::string("ONNX Runtime ") + base->GetVersionString() + " is older than the headers (1." +
-                       std::to_string(ORT_API_VERSION) + ") this library was built with.");
-  return api;
+namespace {
+
+/// The table of functions of the library that was loaded first.
+struct Loaded {
+  const OrtApi* api;
+  std::string version;
+};
+
+/// `OrtGetApiBase` carries the release in its symbol version, so a program linked to one release starts with no other.
+/// Looked up by name it works with all of them; the table only ever grows at its end, and asking for the oldest one
+/// that has what is used here gives a table on which all that is used stands where the headers say.
+const Loaded& loaded() {
+  static const Loaded instance = [] {
+    const Library library = Library::open(BackendKind::onnxruntime, "ONNX Runtime", "LINGLOS_ONNXRUNTIME_LIBRARY",
+                                          {"libonnxruntime.so.1", "libonnxruntime.so"});
+    const OrtApiBase* base = library.get<const OrtApiBase*()>("OrtGetApiBase")();
+    const std::string version = base == nullptr ? "unknown" : base->GetVersionString();
+    // Asking an older release for the table would make it write to stderr.
+    const OrtApi* api = base == nullptr || minor_version(version) < kOldestApi ? nullptr : base->GetApi(kOldestApi);
+    if (api == nullptr)
+      throw BackendError("ONNX Runtime " + version + " in " + in_quotes(library.path()) + " is too old: 1." +
+                         std::to_string(kOldestApi) + " or later is needed.");
+    return Loaded{api, version};
+  }();
+  return instance;  // where it throws, the next call tries again
 }
+
+}  // namespace
+
+const OrtApi* onnxruntime_api() { return loaded().api; }
 
 bool onnxruntime_has_cuda() {
   const OrtApi* api = onnxruntime_api();
@@ -218,8 +251,9 @@ bool onnxruntime_has_cuda() {
 }
 
 BackendInfo onnxruntime_info() {
-  BackendInfo info{"onnxruntime", OrtGetApiBase()->GetVersionString(), true, ""};
+  BackendInfo info{"onnxruntime", "", true, ""};
   try {
+    info.version = loaded().version;
     info.detail = onnxruntime_has_cuda() ? "runs ONNX graphs on cpu and cuda" : "runs ONNX graphs on cpu";
   } catch (const Error& error) {
     info.usable = false;

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "guard.hpp"
 #include "resize.hpp"
 
 namespace linglos {
@@ -26,6 +27,10 @@ double bicubic(double x) {  // Keys' kernel with a = -0.5, in Pillow's order of 
   if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
   if (x < 2.0) return (((x - 5) * x + 8) * x - 4) * a;
   return 0.0;
+}
+
+void check_output(const void* out) {
+  if (out == nullptr) throw UsageError("There is nowhere to write to: found a null pointer.");
 }
 
 std::uint8_t clip8(std::int32_t sum) {
@@ -194,28 +199,43 @@ struct Preprocessor::Impl {
 };
 
 Preprocessor::Preprocessor(const Preprocessing& spec) {
-  detail::check_preprocessing(spec);
-  impl_ = std::make_unique<Impl>(spec);
+  detail::only_errors([&] {
+    detail::check_preprocessing(spec);
+    impl_ = std::make_unique<Impl>(spec);
+  });
 }
 
 Preprocessor::~Preprocessor() = default;
 Preprocessor::Preprocessor(Preprocessor&&) noexcept = default;
 Preprocessor& Preprocessor::operator=(Preprocessor&&) noexcept = default;
 
-std::size_t Preprocessor::size() const noexcept { return 3 * impl_->plane(); }
+std::size_t Preprocessor::size() const noexcept { return impl_ ? 3 * impl_->plane() : 0; }
 
 void Preprocessor::pixels(const ImageView& image, std::uint8_t* out) {
-  impl_->resize(image, out);
-  if (image.format == PixelFormat::bgr)
-    for (std::size_t i = 0; i < size(); i += 3) std::swap(out[i], out[i + 2]);
+  detail::only_errors([&] {
+    detail::check_output(out);
+    detail::alive(impl_, "preprocessor").resize(image, out);
+    if (image.format == PixelFormat::bgr)
+      for (std::size_t i = 0; i < size(); i += 3) std::swap(out[i], out[i + 2]);
+  });
 }
 
 void Preprocessor::tensor(const ImageView& image, float* out) {
-  impl_->pixels.resize(size());
-  impl_->resize(image, impl_->pixels.data());
-  impl_->normalize(impl_->pixels.data(), out, image.format == PixelFormat::bgr ? 2 : 0);
+  detail::only_errors([&] {
+    detail::check_output(out);
+    Impl& impl = detail::alive(impl_, "preprocessor");
+    impl.pixels.resize(size());
+    impl.resize(image, impl.pixels.data());
+    impl.normalize(impl.pixels.data(), out, image.format == PixelFormat::bgr ? 2 : 0);
+  });
 }
 
-void Preprocessor::normalize(const std::uint8_t* pixels, float* out) const { impl_->normalize(pixels, out, 0); }
+void Preprocessor::normalize(const std::uint8_t* pixels, float* out) const {
+  detail::only_errors([&] {
+    if (pixels == nullptr) throw UsageError("There are no pixels: found a null pointer.");
+    detail::check_output(out);
+    detail::alive(impl_, "preprocessor").normalize(pixels, out, 0);
+  });
+}
 
 }  // namespace linglos

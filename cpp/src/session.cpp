@@ -2,84 +2,43 @@
 
 #include <algorithm>
 #include <cmath>
-#include <deque>
-#include <mutex>
 #include <numeric>
-#include <thread>
 #include <utility>
 
-#include "backend.hpp"
+#include "core.hpp"
 #include "files.hpp"
-#include "pool.hpp"
+#include "guard.hpp"
+#include "queue.hpp"
 #include "selftest.hpp"
 
 namespace linglos {
 namespace detail {
+namespace {
 
-/// Threads that run what is put in a queue; the destructor finishes the queue.
-class Workers {
- public:
-  explicit Workers(std::size_t count) : count_(count) {}
-  ~Workers() {
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      closing_ = true;
-    }
-    wake_.notify_all();
-    for (auto& thread : threads_) thread.join();
+void check_images(const ImageView* images, std::size_t count) {
+  if (images == nullptr && count != 0)
+    throw UsageError("There are no images: found a null pointer and a count of " + std::to_string(count) + ".");
+}
+
+/// Hands an answer over; what the receiver throws must not end the process.
+void answer(const Session::Callback& callback, Outputs&& outputs, const std::exception_ptr& error) noexcept {
+  try {
+    callback(std::move(outputs), error);
+  } catch (...) {  // the caller was told that it is swallowed
   }
+}
 
-  void put(std::function<void()> task) {
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      queue_.push_back(std::move(task));
-      if (threads_.size() < count_) threads_.emplace_back([this] { work(); });
-    }
-    wake_.notify_one();
-  }
+const std::string kNothing;
 
- private:
-  void work() {
-    for (;;) {
-      std::function<void()> task;
-      {
-        std::unique_lock<std::mutex> lock(mutex_);
-        wake_.wait(lock, [&] { return closing_ || !queue_.empty(); });
-        if (queue_.empty()) return;
-        task = std::move(queue_.front());
-        queue_.pop_front();
-      }
-      task();
-    }
-  }
-
-  std::size_t count_;
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::deque<std::function<void()>> queue_;
-  std::vector<std::thread> threads_;
-  bool closing_ = false;
-};
-
+}  // namespace
 }  // namespace detail
 
-struct Session::Impl {
-  Bundle bundle;
-  detail::Choice choice;
-  std::string device;
-  detail::Pool pool;
-  detail::Workers workers;  // last: its destructor finishes what uses the pool
-
-  Impl(Bundle from, const SessionOptions& options, detail::Choice chosen)
-      : bundle(std::move(from)),
-        choice(std::move(chosen)),
-        device(choice.engine->device()),
-        pool(std::move(choice.engine), bundle.manifest().preprocessing, choice.input, options.contexts),
-        workers(static_cast<std::size_t>(options.contexts)) {}
-};
-
-Session::Session(const Bundle& bundle, const SessionOptions& options)
-    : impl_(std::make_unique<Impl>(bundle, options, detail::choose_engine(bundle, options))) {}
+Session::Session(const Bundle& bundle, const SessionOptions& options) {
+  detail::only_errors([&] {
+    detail::check_queue(options.queue);
+    impl_ = std::make_unique<Impl>(bundle, options);
+  });
+}
 
 Session::~Session() = default;
 Session::Session(Session&&) noexcept = default;
@@ -87,72 +46,116 @@ Session& Session::operator=(Session&&) noexcept = default;
 
 Outputs Session::run(const std::vector<ImageView>& images) {
   Outputs outputs;
-  impl_->pool.run(images.data(), images.size(), outputs);
+  run(images.data(), images.size(), outputs);
   return outputs;
 }
 
 void Session::run(const std::vector<ImageView>& images, Outputs& outputs) {
-  impl_->pool.run(images.data(), images.size(), outputs);
+  run(images.data(), images.size(), outputs);
 }
 
 void Session::run(const ImageView* images, std::size_t count, Outputs& outputs) {
-  impl_->pool.run(images, count, outputs);
+  detail::only_errors([&] {
+    detail::check_images(images, count);
+    detail::alive(impl_, "session").core->pool.run(images, count, outputs);
+  });
 }
 
 void Session::run_input(const void* input, std::size_t count, Outputs& outputs) {
-  impl_->pool.run_input(input, count, outputs);
+  detail::only_errors([&] {
+    if (input == nullptr && count != 0) throw UsageError("There is no input: found a null pointer.");
+    detail::alive(impl_, "session").core->pool.run_input(input, count, outputs);
+  });
 }
 
 void Session::submit(std::vector<ImageView> images, Callback callback) {
-  if (!callback) throw UsageError("submit needs a callback.");
-  impl_->workers.put([impl = impl_.get(), images = std::move(images), callback = std::move(callback)] {
-    Outputs outputs;
-    std::exception_ptr error;
-    try {
-      impl->pool.run(images.data(), images.size(), outputs);
-    } catch (...) {
-      error = std::current_exception();
-      outputs.clear();
-    }
-    callback(std::move(outputs), error);
+  detail::only_errors([&] {
+    if (!callback) throw UsageError("submit needs a callback.");
+    Impl& impl = detail::alive(impl_, "session");
+    auto shared = std::make_shared<Callback>(std::move(callback));
+    auto run = [core = impl.core, images = std::move(images), shared] {
+      Outputs outputs;
+      std::exception_ptr error;
+      try {
+        core->pool.run(images.data(), images.size(), outputs);
+      } catch (...) {
+        error = detail::current_error();
+        outputs.clear();
+      }
+      detail::answer(*shared, std::move(outputs), error);
+    };
+    auto drop = [shared] {
+      detail::answer(*shared, {}, detail::dropped_error());
+    };
+    impl.workers.put({std::move(run), std::move(drop)});
   });
 }
 
 std::future<Outputs> Session::submit(std::vector<ImageView> images) {
-  auto promise = std::make_shared<std::promise<Outputs>>();
-  auto future = promise->get_future();
-  submit(std::move(images), [promise](Outputs&& outputs, const std::exception_ptr& error) {
-    if (error)
-      promise->set_exception(error);
-    else
-      promise->set_value(std::move(outputs));
+  return detail::only_errors([&] {
+    auto promise = std::make_shared<std::promise<Outputs>>();
+    auto future = promise->get_future();
+    submit(std::move(images), [promise](Outputs&& outputs, const std::exception_ptr& error) {
+      if (error)
+        promise->set_exception(error);
+      else
+        promise->set_value(std::move(outputs));
+    });
+    return future;
   });
-  return future;
+}
+
+QueueCounters Session::queue() const {
+  return detail::only_errors([&] { return detail::alive(impl_, "session").workers.counters(); });
 }
 
 std::vector<Prediction> Session::classify(const ImageView& image, std::size_t k) {
   Outputs found;
-  impl_->pool.run(&image, 1, found);
+  run(&image, 1, found);
   return top_k(found.front(), 0, k, manifest().labels);
 }
 
-SelfTest Session::self_test() { return detail::replay_golden(impl_->bundle, impl_->pool, impl_->choice); }
+SelfTest Session::self_test() {
+  return detail::only_errors([&] {
+    detail::Core& core = *detail::alive(impl_, "session").core;
+    return detail::replay_golden(core.bundle, core.pool, core.choice);
+  });
+}
 
-const Manifest& Session::manifest() const noexcept { return impl_->bundle.manifest(); }
-const std::string& Session::backend() const noexcept { return impl_->choice.backend; }
-const std::string& Session::device() const noexcept { return impl_->device; }
-const std::string& Session::file() const noexcept { return impl_->choice.file; }
-const std::string& Session::precision() const noexcept { return impl_->choice.precision; }
-const std::string& Session::reason() const noexcept { return impl_->choice.reason; }
-InputKind Session::input() const noexcept { return impl_->choice.input; }
-const std::vector<TensorSpec>& Session::outputs() const noexcept { return impl_->pool.engine().outputs(); }
+const Manifest& Session::manifest() const noexcept {
+  static const Manifest nothing;
+  return impl_ ? impl_->core->bundle.manifest() : nothing;
+}
+const std::string& Session::manifest_text() const noexcept {
+  return impl_ ? impl_->core->bundle.manifest_text() : detail::kNothing;
+}
+const std::string& Session::backend() const noexcept { return impl_ ? impl_->core->choice.backend : detail::kNothing; }
+const std::string& Session::device() const noexcept { return impl_ ? impl_->core->device : detail::kNothing; }
+const std::string& Session::file() const noexcept { return impl_ ? impl_->core->choice.file : detail::kNothing; }
+const std::string& Session::precision() const noexcept {
+  return impl_ ? impl_->core->choice.precision : detail::kNothing;
+}
+const std::string& Session::reason() const noexcept { return impl_ ? impl_->core->choice.reason : detail::kNothing; }
+InputKind Session::input() const noexcept { return impl_ ? impl_->core->choice.input : InputKind::tensor; }
+const std::vector<TensorSpec>& Session::outputs() const noexcept {
+  static const std::vector<TensorSpec> nothing;
+  return impl_ ? impl_->core->pool.engine().outputs() : nothing;
+}
 
-std::vector<Prediction> top_k(const Output& logits, std::size_t image, std::size_t k,
-                              const std::vector<std::string>& labels) {
+namespace {
+
+std::vector<Prediction> largest_logits(const Output& logits, std::size_t image, std::size_t k,
+                                       const std::vector<std::string>& labels) {
   if (logits.shape.size() != 2)
     throw UsageError("Output " + detail::in_quotes(logits.name) + " is not a list of logits per image.");
-  const auto classes = static_cast<std::size_t>(logits.shape[1]);
-  if (image >= static_cast<std::size_t>(logits.shape[0]))
+  const auto rows = static_cast<std::size_t>(std::max<std::int64_t>(logits.shape[0], 0));
+  const auto columns = static_cast<std::size_t>(std::max<std::int64_t>(logits.shape[1], 0));
+  if (rows == 0 || columns == 0 ? !logits.values.empty()
+                                : logits.values.size() % columns != 0 || logits.values.size() / columns != rows)
+    throw UsageError("Output " + detail::in_quotes(logits.name) + " has " + std::to_string(logits.values.size()) +
+                     " values, which its shape does not say.");
+  const std::size_t classes = columns;
+  if (image >= rows)
     throw UsageError("There is no image " + std::to_string(image) + " in this output.");
   const float* values = logits.values.data() + image * classes;
   std::vector<int> order(classes);
@@ -177,99 +180,11 @@ std::vector<Prediction> top_k(const Output& logits, std::size_t image, std::size
   return found;
 }
 
-struct Batcher::Impl {
-  struct Request {
-    ImageView image;
-    std::promise<Outputs> promise;
-  };
+}  // namespace
 
-  Session& session;
-  BatcherOptions options;
-  std::mutex mutex;
-  std::condition_variable wake;
-  std::vector<Request> waiting;
-  std::chrono::steady_clock::time_point oldest;
-  bool closing = false;
-  std::thread thread;
-
-  Impl(Session& to, const BatcherOptions& given) : session(to), options(given), thread([this] { work(); }) {}
-  ~Impl() {
-    {
-      const std::lock_guard<std::mutex> lock(mutex);
-      closing = true;
-    }
-    wake.notify_one();
-    thread.join();
-  }
-
-  void work() {
-    std::unique_lock<std::mutex> lock(mutex);
-    for (;;) {
-      wake.wait(lock, [&] { return closing || !waiting.empty(); });
-      if (waiting.empty()) return;
-      wake.wait_until(lock, oldest + options.max_delay,
-                      [&] { return closing || waiting.size() >= options.max_batch; });
-      const auto take = static_cast<std::ptrdiff_t>(std::min(waiting.size(), options.max_batch));
-      std::vector<Request> batch(std::make_move_iterator(waiting.begin()),
-                                 std::make_move_iterator(waiting.begin() + take));
-      waiting.erase(waiting.begin(), waiting.begin() + take);
-      oldest = std::chrono::steady_clock::now();  // for those that stay
-      lock.unlock();
-      answer(batch);
-      lock.lock();
-    }
-  }
-
-  void answer(std::vector<Request>& batch) {
-    std::vector<ImageView> images;
-    for (const auto& request : batch) images.push_back(request.image);
-    try {
-      const Outputs all = session.run(images);
-      for (std::size_t i = 0; i < batch.size(); ++i) batch[i].promise.set_value(row(all, i));
-    } catch (...) {
-      if (batch.size() == 1) {
-        batch.front().promise.set_exception(std::current_exception());
-        return;
-      }
-      for (auto& request : batch) {  // one bad image must not fail its neighbours
-        std::vector<Request> alone;
-        alone.push_back(std::move(request));
-        answer(alone);
-      }
-    }
-  }
-
-  static Outputs row(const Outputs& all, std::size_t index) {
-    Outputs one;
-    for (const Output& output : all) {
-      const auto size = static_cast<std::ptrdiff_t>(output.values.size() / static_cast<std::size_t>(output.shape[0]));
-      const auto begin = output.values.begin() + static_cast<std::ptrdiff_t>(index) * size;
-      one.push_back({output.name, output.shape, {begin, begin + size}});
-      one.back().shape[0] = 1;
-    }
-    return one;
-  }
-};
-
-Batcher::Batcher(Session& session, const BatcherOptions& options) {
-  if (options.max_batch < 1) throw UsageError("max_batch must be at least 1.");
-  impl_ = std::make_unique<Impl>(session, options);
-}
-
-Batcher::~Batcher() = default;
-Batcher::Batcher(Batcher&&) noexcept = default;
-Batcher& Batcher::operator=(Batcher&&) noexcept = default;
-
-std::future<Outputs> Batcher::submit(const ImageView& image) {
-  std::future<Outputs> future;
-  {
-    const std::lock_guard<std::mutex> lock(impl_->mutex);
-    if (impl_->waiting.empty()) impl_->oldest = std::chrono::steady_clock::now();
-    impl_->waiting.push_back({image, {}});
-    future = impl_->waiting.back().promise.get_future();
-  }
-  impl_->wake.notify_one();
-  return future;
+std::vector<Prediction> top_k(const Output& logits, std::size_t image, std::size_t k,
+                              const std::vector<std::string>& labels) {
+  return detail::only_errors([&] { return largest_logits(logits, image, k, labels); });
 }
 
 }  // namespace linglos

@@ -148,7 +148,7 @@ TEST(a_session_says_what_it_chose_and_why_not_better) {
   options.contexts = 0;
   CHECK_THROWS(UsageError, "contexts must be from 1", Session(open("digits"), options));
   const auto known = backends();
-  CHECK(known.size() == 1 && known[0].name == "onnxruntime" && known[0].usable);
+  CHECK(known.size() == 2 && known[0].name == "onnxruntime" && known[0].usable && known[1].name == "openvino");
 }
 
 TEST(the_manifests_session_options_reach_onnx_runtime) {

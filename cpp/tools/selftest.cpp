@@ -16,7 +16,8 @@ constexpr const char* kHelp =
 
 int list_backends() {
   for (const BackendInfo& info : backends())
-    std::cout << info.name << ' ' << info.version << (info.usable ? ": " : ": not usable here: ") << info.detail << '\n';
+    std::cout << info.name << (info.version.empty() ? "" : " ") << info.version
+              << (info.usable ? ": " : ": not usable here: ") << info.detail << '\n';
   return kPassed;
 }
 

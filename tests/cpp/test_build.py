@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ def test_an_installed_package_has_headers_tools_and_its_own_onnx_runtime(install
     for name in ("include/linglos.h", "include/linglos/linglos.hpp", "lib/liblinglos.a", "lib/libonnxruntime.so.1"):
         assert (installed.prefix / name).is_file()
     listed = run([installed.tool("linglos-selftest"), "--list-backends"], LD_LIBRARY_PATH="")
-    assert re.fullmatch(rb"onnxruntime \d+\.\d+\.\d+: runs ONNX graphs on cpu\n", listed)
+    onnxruntime, openvino = listed.decode().splitlines()
+    assert re.fullmatch(r"onnxruntime \d+\.\d+\.\d+: runs ONNX graphs on cpu", onnxruntime)
+    assert openvino.startswith("openvino: not usable here: OpenVINO is not installed: libopenvino_c.so is neither beside")
 
 
 def test_public_headers_name_no_vendor() -> None:
@@ -41,13 +44,29 @@ def test_the_sources_in_the_wheel_build_a_shared_library_and_the_examples(
         (project / "CMakeLists.txt").write_text(lists)
     with only_one_build():
         folder = build("examples", project, *options)
-    assert list(folder.rglob("liblinglos.so"))
+    (library,) = folder.rglob("liblinglos.so")
+    check_old_program(library.parent, bundles / "digits")
     said = run([folder / "minimal" / "linglos-minimal", bundles / "digits"]).decode()
     assert "passed: preprocessing and outputs" in said
     assert len(said.splitlines()) == 5
     frames = bytes(range(256)) * 3 * 7
     answers = run([folder / "video_loop" / "linglos-video-loop", bundles / "digits", "16", "16"], input=frames)
     assert [line.split()[0] for line in answers.decode().splitlines()] == [str(number) for number in range(7)]
+
+
+def check_old_program(folder: Path, bundle: Path) -> None:
+    """Compile the C consumer against the first release's header, and run it with today's library."""
+    program = BUILD / "consumer_0_1"
+    first = SOURCE / "tests" / "abi" / "0.1.0"
+    consumer = SOURCE / "tests" / "consumer" / "consumer_c.c"
+    headers = ("-I", first, "-I", SOURCE / "include")
+    run(["gcc", "-Wall", "-Werror", *headers, consumer, "-o", program, "-L", folder, "-llinglos", f"-Wl,-rpath,{folder}"])
+    image = struct.pack("<2i", 4, 4) + bytes(48)
+    assert len(run([program, bundle], input=image)) == 10 * 4
+    exported = run(["nm", "-D", "--defined-only", folder / "liblinglos.so"]).decode()
+    promised = re.findall(r"\b(linglos_\w+)\(", (first / "linglos.h").read_text(encoding="utf-8"))
+    assert len(set(promised)) > 15
+    assert not [name for name in set(promised) if f" T {name}\n" not in exported]
 
 
 def test_versions_agree() -> None:

@@ -38,5 +38,6 @@ def test_the_documented_options_exist() -> None:
     text = (ROOT / "docs" / "embedding.md").read_text(encoding="utf-8")
     files = "".join(path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.cmake"))
     lists = (SOURCE / "CMakeLists.txt").read_text(encoding="utf-8") + files
+    lists += "".join(path.read_text(encoding="utf-8") for path in (SOURCE / "src").glob("*.cpp"))  # of the environment
     for option in re.findall(r"`((?:LINGLOS|ONNXRUNTIME|TENSORRT|BUILD)_[A-Z_]+)`", text):
         assert option in lists

@@ -108,7 +108,7 @@ def test_bench_reports_the_statistics_of_profile(installed: Installed, bundles: 
         (["BUNDLE", "--no-such-option"], 2, "no option '--no-such-option'"),
         (["BUNDLE", "--threads", "many"], 2, "--threads takes a whole number"),
         (["BUNDLE", "--threads"], 2, "--threads needs a value"),
-        (["BUNDLE", "--backend", "openvino"], 2, "--backend takes"),
+        (["BUNDLE", "--backend", "tflite"], 2, "--backend takes"),
         (["BUNDLE", "--device", "tpu"], 2, "--device takes"),
         (["BUNDLE", "--precision", "int8"], 2, "has no int8 graph"),
         (["BUNDLE", "--device", "cuda:0"], 3, "cannot use CUDA device 0"),

@@ -15,7 +15,8 @@ enum class ErrorCode : int {
   device = 3,   ///< The device is missing or does not fit: no GPU, no driver, another compute capability.
   backend = 4,  ///< A backend is missing from this build, or failed while it loaded or ran a model.
   io = 5,       ///< The operating system refused to read something.
-  internal = 6  ///< A bug in this library, or no memory left.
+  internal = 6,  ///< A bug in this library, or no memory left.
+  busy = 7       ///< More was submitted than the queue takes.
 };
 
 /// Base of all errors of this library: what was found, what was expected, what to do next.
@@ -58,6 +59,12 @@ class LINGLOS_API IoError : public Error {
  public:
   explicit IoError(const std::string& message) : Error(ErrorCode::io, message) {}
   ~IoError() override;
+};
+
+class LINGLOS_API BusyError : public Error {
+ public:
+  explicit BusyError(const std::string& message) : Error(ErrorCode::busy, message) {}
+  ~BusyError() override;
 };
 
 }  // namespace linglos

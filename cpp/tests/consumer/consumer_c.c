@@ -26,6 +26,67 @@ static int misuse(void) {
   return 0;
 }
 
+/* A structure with a guard behind it: whatever library runs, it must not be written. */
+static int layout(void) {
+  struct {
+    linglos_options options;
+    unsigned char guard[64];
+  } held;
+  size_t i;
+  memset(&held, 0xA5, sizeof held);
+  linglos_options_init(&held.options);
+  for (i = 0; i < sizeof held.guard; ++i)
+    if (held.guard[i] != 0xA5) return 40;
+  return held.options.max_batch >= 1 && held.options.contexts >= 1 ? 0 : 41;
+}
+
+#if defined(LINGLOS_C_API) && LINGLOS_C_API >= 2
+/* What came after 0.1.0. */
+static void answered(void* user, int code, const char* message, const linglos_outputs* outputs) {
+  int* result = user;
+  int classes[3];
+  double probabilities[3];
+  size_t count = 3;
+  if (code != LINGLOS_OK || message[0] != '\0' || linglos_outputs_count(outputs) != 1) *result = 50;
+  else if (linglos_output_top_k(outputs, 0, 0, classes, probabilities, &count) != LINGLOS_OK) *result = 51;
+  else if (count != 3 || probabilities[0] < probabilities[1] || probabilities[2] < 0) *result = 52;
+  else *result = 0;
+}
+
+static void refused(void* user, int code, const char* message, const linglos_outputs* outputs) {
+  int* result = user;
+  *result = code == LINGLOS_ERROR_USAGE && strstr(message, "pixels") != NULL && linglos_outputs_count(outputs) == 0 ? 0 : 53;
+}
+
+static int newer(const char* bundle) {
+  uint8_t pixels[12 * 10 * 3] = {0};
+  linglos_image image = {pixels, 12, 10, 0, LINGLOS_BGR};
+  linglos_image nothing = {NULL, 12, 10, 0, LINGLOS_RGB};
+  int first = 54, second = 55, code;
+  linglos_session* session = NULL;
+  struct {
+    linglos_options options;
+    int later;
+  } future;
+  linglos_options_init_sized(&future.options, sizeof future);
+  if (future.options.size != sizeof future || future.later != 0) return 56;
+  future.options.threads = 1;
+  future.later = 1;
+  if (linglos_session_open(bundle, &future.options, &session) != LINGLOS_ERROR_USAGE) return 57;
+  future.later = 0;
+  if (linglos_session_open(bundle, &future.options, &session) != LINGLOS_OK) return 58;
+  if (linglos_session_submit(session, &image, 1, NULL, NULL) != LINGLOS_ERROR_USAGE) return 59;
+  code = linglos_session_submit(session, &image, 1, answered, &first);
+  if (code == LINGLOS_OK) code = linglos_session_submit(session, &nothing, 1, refused, &second);
+  if (strstr(linglos_session_manifest(session), "linglos.bundle/") == NULL) code = 60;
+  if (strcmp(linglos_session_device(session), "cpu") != 0 || strcmp(linglos_session_precision(session), "fp32") != 0) code = 61;
+  if (strstr(linglos_session_file(session), ".onnx") == NULL) code = 62;
+  linglos_session_close(session); /* finishes what was submitted */
+  if (linglos_set_library(LINGLOS_BACKEND_AUTOMATIC, "x") != LINGLOS_ERROR_USAGE) return 63;
+  return code != LINGLOS_OK ? code : first != 0 ? first : second;
+}
+#endif
+
 static int run(const char* bundle) {
   linglos_options options;
   linglos_session* session = NULL;
@@ -59,7 +120,11 @@ static int run(const char* bundle) {
 }
 
 int main(int argc, char** argv) {
-  const int wrong = misuse();
+  int wrong = misuse();
+  if (wrong == 0) wrong = layout();
+#if defined(LINGLOS_C_API) && LINGLOS_C_API >= 2
+  if (wrong == 0 && argc == 2 && strstr(argv[1], "digits") != NULL) wrong = newer(argv[1]);
+#endif
   if (wrong != 0) return wrong;
   return argc == 2 ? run(argv[1]) : 2;
 }
