@@ -1,15 +1,13 @@
 #include "manifest.hpp"
 
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "files.hpp"
+#include "json.hpp"
 #include "linglos/error.hpp"
 
 namespace linglos::detail {
 namespace {
-
-using Json = nlohmann::json;
 
 /// A JSON value with the path that leads to it, for messages.
 class Node {
@@ -18,60 +16,58 @@ class Node {
       : value_(value), path_(std::move(path)), source_(source) {}
 
   [[noreturn]] void fail(const std::string& expected) const {
-    throw BundleError(in_quotes(source_) + " cannot be read: '" + path_ + "' is " + value_.type_name() + ", expected " +
+    throw BundleError(in_quotes(source_) + " cannot be read: '" + path_ + "' is " + value_.kind_name() + ", expected " +
                       expected + ". Use the version of linglos that made the bundle, or export again.");
   }
 
   Node at(const char* key) const {
-    if (!value_.is_object()) fail("an object");
-    const auto found = value_.find(key);
-    if (found == value_.end()) throw BundleError(in_quotes(source_) + " has no field '" + join(key) + "'.");
+    if (value_.kind != Json::Kind::object) fail("an object");
+    const Json* found = value_.find(key);
+    if (found == nullptr) throw BundleError(in_quotes(source_) + " has no field '" + join(key) + "'.");
     return Node(*found, join(key), source_);
   }
 
-  bool has(const char* key) const { return value_.is_object() && value_.contains(key); }
-  bool is_null() const { return value_.is_null(); }
-  bool is_string() const { return value_.is_string(); }
+  bool has(const char* key) const { return value_.find(key) != nullptr; }
+  bool is_null() const { return value_.kind == Json::Kind::null; }
+  bool is_string() const { return value_.kind == Json::Kind::string; }
 
   const std::string& text(std::size_t limit = 4096) const {
-    if (!value_.is_string()) fail("a string");
-    const auto& found = value_.get_ref<const std::string&>();
-    if (found.size() > limit) fail("a string of at most " + std::to_string(limit) + " bytes");
-    return found;
+    if (value_.kind != Json::Kind::string) fail("a string");
+    if (value_.string.size() > limit) fail("a string of at most " + std::to_string(limit) + " bytes");
+    return value_.string;
   }
 
   bool boolean() const {
-    if (!value_.is_boolean()) fail("true or false");
-    return value_.get<bool>();
+    if (value_.kind != Json::Kind::boolean) fail("true or false");
+    return value_.boolean;
   }
 
   double number() const {
-    if (!value_.is_number()) fail("a number");
-    return value_.get<double>();
+    if (value_.kind != Json::Kind::number && value_.kind != Json::Kind::integer) fail("a number");
+    return value_.number;
   }
 
   std::int64_t integer(std::int64_t low, std::int64_t high) const {
     const std::string expected = "an integer from " + std::to_string(low) + " to " + std::to_string(high);
-    if (!value_.is_number_integer()) fail(expected);
-    if (value_.is_number_unsigned() && value_.get<std::uint64_t>() > static_cast<std::uint64_t>(high)) fail(expected);
-    const auto found = value_.get<std::int64_t>();
-    if (found < low || found > high) fail(expected);
-    return found;
+    if (value_.kind != Json::Kind::integer || value_.beyond_int64) fail(expected);
+    if (value_.integer < low || value_.integer > high) fail(expected);
+    return value_.integer;
   }
 
   template <typename Visit>  // visit(index, node)
   void each(std::size_t limit, Visit&& visit) const {
-    if (!value_.is_array()) fail("an array");
-    if (value_.size() > limit) fail("at most " + std::to_string(limit) + " entries");
-    for (std::size_t i = 0; i < value_.size(); ++i)
-      visit(i, Node(value_[i], path_ + "[" + std::to_string(i) + "]", source_));
+    if (value_.kind != Json::Kind::array) fail("an array");
+    if (value_.items.size() > limit) fail("at most " + std::to_string(limit) + " entries");
+    for (std::size_t i = 0; i < value_.items.size(); ++i)
+      visit(i, Node(value_.items[i], path_ + "[" + std::to_string(i) + "]", source_));
   }
 
   template <typename Visit>  // visit(key, node)
   void members(std::size_t limit, Visit&& visit) const {
-    if (!value_.is_object()) fail("an object");
-    if (value_.size() > limit) fail("at most " + std::to_string(limit) + " entries");
-    for (const auto& [key, value] : value_.items()) visit(key, Node(value, path_ + "." + key.substr(0, 80), source_));
+    if (value_.kind != Json::Kind::object) fail("an object");
+    if (value_.items.size() > limit) fail("at most " + std::to_string(limit) + " entries");
+    for (const auto& [key, place] : value_.places)
+      visit(key, Node(value_.items[place], path_ + "." + key.substr(0, 80), source_));
   }
 
  private:
@@ -83,8 +79,8 @@ class Node {
 };
 
 Json parse(const std::uint8_t* data, std::size_t size, const std::string& shown) {
-  Json document = Json::parse(data, data + size, nullptr, /*allow_exceptions=*/false);
-  if (document.is_discarded()) throw BundleError(in_quotes(shown) + " is not JSON.");
+  Json document;
+  if (!parse_json(data, size, document)) throw BundleError(in_quotes(shown) + " is not JSON.");
   return document;
 }
 

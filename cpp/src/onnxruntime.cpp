@@ -2,6 +2,7 @@
 #include "onnxruntime.hpp"
 
 #include <array>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
@@ -182,12 +183,10 @@ void learn_outputs(Model& model, const ModelFile& file, std::size_t batch) {
   std::vector<float> zeros(batch * model.image_bytes / sizeof(float) + 1);
   const Handle<OrtValue> input = model.wrap_input(zeros.data(), batch);
   std::vector<OrtValue*> values(file.outputs.size(), nullptr);
+  std::vector<Handle<OrtValue>> owned;  // made before there is anything that could be lost
+  for (std::size_t i = 0; i < values.size(); ++i) owned.emplace_back(model.api->ReleaseValue);
   model.run(input.get(), values.data());
-  std::vector<Handle<OrtValue>> owned;
-  for (OrtValue* value : values) {
-    owned.emplace_back(model.api->ReleaseValue);
-    *owned.back().out() = value;
-  }
+  for (std::size_t i = 0; i < values.size(); ++i) *owned[i].out() = values[i];
   for (std::size_t i = 0; i < values.size(); ++i) {
     const auto& api = *model.api;
     Handle<OrtTensorTypeAndShapeInfo> info(api.ReleaseTensorTypeAndShapeInfo);
@@ -235,9 +234,16 @@ const Loaded& loaded() {
   return instance;  // where it throws, the next call tries again
 }
 
+std::atomic<const OrtApi*> replaced{nullptr};
+
 }  // namespace
 
-const OrtApi* onnxruntime_api() { return loaded().api; }
+const OrtApi* onnxruntime_api() {
+  const OrtApi* other = replaced;
+  return other != nullptr ? other : loaded().api;
+}
+
+void replace_onnxruntime_api(const OrtApi* api) noexcept { replaced = api; }
 
 bool onnxruntime_has_cuda() {
   const OrtApi* api = onnxruntime_api();

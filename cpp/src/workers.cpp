@@ -60,14 +60,15 @@ Workers::~Workers() {
 }
 
 void Workers::put(Task task) {
+  const std::shared_ptr<State> state = state_;  // a task may end these workers before this call returns
   Task dropped;
   {
-    std::unique_lock<std::mutex> lock(state_->mutex);
-    const bool own = working_for == state_.get();
-    make_room(lock, state_->queue, state_->emptied, state_->options, state_->counters, !own);
+    std::unique_lock<std::mutex> lock(state->mutex);
+    const bool own = working_for == state.get();
+    make_room(lock, state->queue, state->emptied, state->options, state->counters, !own);
     if (threads_.size() < limit_) {
       try {
-        threads_.emplace_back([state = state_] {
+        threads_.emplace_back([state] {
           working_for = state.get();
           state->work();
         });
@@ -75,10 +76,10 @@ void Workers::put(Task task) {
         if (threads_.empty()) throw BackendError(std::string("No thread can be started: ") + error.what());
       }
     }
-    state_->queue.push_back(std::move(task));  // the last step that can fail: from here on the task is taken
-    dropped = count_and_shorten(state_->queue, state_->options, state_->counters);
+    state->queue.push_back(std::move(task));  // the last step that can fail: from here on the task is taken
+    dropped = count_and_shorten(state->queue, state->options, state->counters);
   }
-  state_->filled.notify_one();
+  state->filled.notify_one();
   if (dropped.drop) dropped.drop();
 }
 

@@ -15,25 +15,28 @@ using namespace linglos::testing;
 
 namespace {
 
-/// Holds threads back until it is opened.
+/// Holds threads back until it is opened. Copies are the same gate: a thread that opens one may outlive the test.
 class Gate {
  public:
-  void open() {
+  void open() const {
     {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      open_ = true;
+      const std::lock_guard<std::mutex> lock(state_->mutex);
+      state_->open = true;
     }
-    wake_.notify_all();
+    state_->wake.notify_all();
   }
-  void wait() {
-    std::unique_lock<std::mutex> lock(mutex_);
-    wake_.wait(lock, [&] { return open_; });
+  void wait() const {
+    std::unique_lock<std::mutex> lock(state_->mutex);
+    state_->wake.wait(lock, [&] { return state_->open; });
   }
 
  private:
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  bool open_ = false;
+  struct State {
+    std::mutex mutex;
+    std::condition_variable wake;
+    bool open = false;
+  };
+  std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
 QueueOptions queue(std::size_t limit, Overflow overflow, int milliseconds = 0) {
@@ -44,7 +47,7 @@ QueueOptions queue(std::size_t limit, Overflow overflow, int milliseconds = 0) {
 struct Blocked {
   explicit Blocked(const QueueOptions& options) : workers(std::make_unique<detail::Workers>(1, options)) {
     Gate started;
-    workers->put({[&] {
+    workers->put({[started, gate = gate] {
                     started.open();
                     gate.wait();
                   },
@@ -122,38 +125,40 @@ TEST(a_task_that_fills_its_own_queue_is_refused_instead_of_waiting_for_itself) {
 
 TEST(workers_may_be_destroyed_by_their_own_task_and_still_finish_the_queue) {
   for (const std::size_t threads : {1U, 3U}) {
-    std::atomic<int> finished{0};
+    auto finished = std::make_shared<std::atomic<int>>(0);
     auto owner = std::make_shared<std::unique_ptr<detail::Workers>>();
     *owner = std::make_unique<detail::Workers>(threads, queue(64, Overflow::block));
     Gate all_in, gone;
-    (*owner)->put({[&, owner] {
+    (*owner)->put({[all_in, gone, owner] {
                      all_in.wait();
                      owner->reset();
                      gone.open();
                    },
                    {}});
-    for (int i = 0; i < 20; ++i) (*owner)->put({[&] { ++finished; }, {}});
+    for (int i = 0; i < 20; ++i) (*owner)->put({[finished] { ++*finished; }, {}});
     all_in.open();
     gone.wait();
     owner.reset();
-    for (int i = 0; i < 2000 && finished < 20; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    CHECK(finished == 20);
+    for (int i = 0; i < 2000 && *finished < 20; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    CHECK(*finished == 20);
   }
 }
 
 TEST(a_session_may_be_destroyed_in_its_own_callback) {
   const Images images(2);
   auto session = std::make_unique<Session>(open("digits"), threads(2));
-  std::promise<void> gone;
+  const Gate gone;
   std::atomic<int> answered{0};
   for (int i = 0; i < 4; ++i) session->submit(images.views, [&](Outputs&&, const std::exception_ptr&) { ++answered; });
   Session* raw = session.get();
-  raw->submit(images.views, [&](Outputs&& outputs, const std::exception_ptr& error) {
-    CHECK(!error && outputs.size() == 1);
+  std::atomic<bool> right{false};
+  raw->submit(images.views, [&, gone](Outputs&& outputs, const std::exception_ptr& error) {
+    right = !error && outputs.size() == 1;
     session.reset();
-    gone.set_value();
+    gone.open();
   });
-  gone.get_future().get();
+  gone.wait();
+  CHECK(right);
   CHECK(answered == 4);
 }
 

@@ -19,7 +19,9 @@ def test_an_installed_package_has_headers_tools_and_its_own_onnx_runtime(install
     listed = run([installed.tool("linglos-selftest"), "--list-backends"], LD_LIBRARY_PATH="")
     onnxruntime, openvino = listed.decode().splitlines()
     assert re.fullmatch(r"onnxruntime \d+\.\d+\.\d+: runs ONNX graphs on cpu", onnxruntime)
-    assert openvino.startswith("openvino: not usable here: OpenVINO is not installed: libopenvino_c.so is neither beside")
+    assert openvino.startswith(
+        "openvino: not usable here: OpenVINO is not installed: libopenvino_c.so is neither beside"
+    )
 
 
 def test_public_headers_name_no_vendor() -> None:
@@ -59,8 +61,22 @@ def check_old_program(folder: Path, bundle: Path) -> None:
     program = BUILD / "consumer_0_1"
     first = SOURCE / "tests" / "abi" / "0.1.0"
     consumer = SOURCE / "tests" / "consumer" / "consumer_c.c"
-    headers = ("-I", first, "-I", SOURCE / "include")
-    run(["gcc", "-Wall", "-Werror", *headers, consumer, "-o", program, "-L", folder, "-llinglos", f"-Wl,-rpath,{folder}"])
+    headers = ("-I", first, "-I", SOURCE / "include", "-L", folder)
+    run(
+        [
+            "gcc",
+            "-Wall",
+            "-Werror",
+            *headers,
+            consumer,
+            "-o",
+            program,
+            "-L",
+            folder,
+            "-llinglos",
+            f"-Wl,-rpath,{folder}",
+        ]
+    )
     image = struct.pack("<2i", 4, 4) + bytes(48)
     assert len(run([program, bundle], input=image)) == 10 * 4
     exported = run(["nm", "-D", "--defined-only", folder / "liblinglos.so"]).decode()

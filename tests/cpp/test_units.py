@@ -16,7 +16,7 @@ FUZZ_SECONDS = 8
 @pytest.mark.parametrize(
     ("name", "sanitizers", "environment"),
     [
-        ("asan", "address,undefined", {}),
+        ("asan", "address,undefined", {"LSAN_OPTIONS": f"suppressions={TESTS / 'lsan.supp'}"}),
         ("tsan", "thread", {"TSAN_OPTIONS": f"suppressions={TESTS / 'tsan.supp'}"}),
     ],
 )
@@ -24,10 +24,12 @@ def test_units_are_clean_under_the_sanitizers(
     name: str, sanitizers: str, environment: dict[str, str], toolchain: tuple[str, ...], bundles: Path
 ) -> None:
     options = (*toolchain, *QUICK, "-DLINGLOS_TOOLS=OFF", "-DLINGLOS_TESTS=ON", f"-DLINGLOS_SANITIZE={sanitizers}")
+    programs = ["linglos-unit"] if name == "tsan" else ["linglos-unit", "linglos-faults"]
     with only_one_build():
-        folder = build(name, SOURCE, *options, targets=["linglos-unit"])
-    said = run([folder / "tests" / "linglos-unit", bundles], **environment).decode()
-    assert re.search(r"^(\d+) of \1 tests passed$", said, re.MULTILINE), said
+        folder = build(name, SOURCE, *options, targets=programs)
+    for program in programs:
+        said = run([folder / "tests" / program, bundles], **environment).decode()
+        assert re.search(r"^(\d+) of \1 tests passed$", said, re.MULTILINE), said
 
 
 def test_a_run_allocates_nothing_on_our_side_after_warm_up(installed: Installed, bundles: Path) -> None:
