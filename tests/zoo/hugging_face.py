@@ -328,14 +328,18 @@ HUGGING_FACE = (
         hidden_sizes=[8, 8, 16, 16, 16],
         num_labels=5,
     ),
-    vision(
+    Entry(
         "superpoint",
-        "SuperPointConfig",
-        "SuperPointForKeypointDetection",
-        encoder_hidden_sizes=[8, 8, 16, 16],
-        decoder_hidden_size=16,
-        keypoint_decoder_dim=65,
-        descriptor_decoder_dim=16,
+        make(
+            "SuperPointConfig",
+            "SuperPointForKeypointDetection",
+            encoder_hidden_sizes=[8, 8, 16, 16],
+            decoder_hidden_size=16,
+            keypoint_decoder_dim=65,
+            descriptor_decoder_dim=16,
+        ),
+        # As many keypoints as the image has: PyTorch pads those of a batch to the most, a graph for one sample cannot.
+        limits=dict.fromkeys(("fp32", "int8", "fp16"), "does not say which part belongs to which image"),
     ),
     vision("clip_vision", "CLIPVisionConfig", "CLIPVisionModel", projection_dim=16, **VIT),
     vision("siglip_vision", "SiglipVisionConfig", "SiglipVisionModel", **VIT),

@@ -59,7 +59,9 @@ def visit(entry: Entry, stages: list[Stage]) -> list[Outcome]:
 
 
 def as_expected(entry: Entry, outcome: Outcome) -> bool:
-    """Return whether an outcome is a PASS, or the limit that is stated for it."""
+    """Return whether an outcome is a PASS, the limit that is stated for it, or sizes that are refused by name."""
+    if outcome.refused:
+        return True
     limit = entry.limits.get(outcome.stage)
     return outcome.passed if limit is None else not outcome.passed and limit in outcome.note
 
@@ -67,6 +69,8 @@ def as_expected(entry: Entry, outcome: Outcome) -> bool:
 def _cell(entry: Entry, outcome: Outcome) -> str:
     if outcome.passed:
         return outcome.note
+    if outcome.refused:
+        return f"refused: {outcome.note.partition('found:')[2].partition('expected:')[0].strip()}"
     state = "limit" if as_expected(entry, outcome) else "FAIL"
     return f"{state}: {' '.join(outcome.note.split())[:160].replace('|', '/')}"
 

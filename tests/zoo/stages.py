@@ -53,6 +53,7 @@ class Outcome:
     Attributes:
         stage: Which.
         passed: Whether the verdict was PASS.
+        refused: Whether open sizes were refused by name: the module insists on one size, and the error says which.
         note: The least signal to noise ratio in decibels, or what went wrong.
         seconds: How long it took.
         warnings: What the export said.
@@ -63,6 +64,7 @@ class Outcome:
     note: str
     seconds: float
     warnings: tuple[str, ...] = ()
+    refused: bool = False
 
 
 class Visit:
@@ -96,7 +98,8 @@ class Visit:
             passed, note, warnings = getattr(self, f"_{stage}")()
         except Exception as error:
             passed, note, warnings = False, f"{type(error).__name__}: {error}", ()
-        return Outcome(stage, passed, note, time.perf_counter() - started, warnings)
+        refused = stage is Stage.DYNAMIC and "so that cannot be dynamic" in note
+        return Outcome(stage, passed, note, time.perf_counter() - started, warnings, refused)
 
     def _fp32(self) -> tuple[bool, str, tuple[str, ...]]:
         return (*self._parity(self.float32, Precision.FP32), self.float32.warnings)
