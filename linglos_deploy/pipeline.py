@@ -222,7 +222,7 @@ def preprocessing_of(model: TorchModel) -> PreprocessSpec:
             f"'{model.name}' takes no image, and a bundle says how images are prepared.",
             found=", ".join(spec.describe() for spec in model.inputs),
             expected="one input, a batch of images",
-            next_step="export the graph alone: linglos_deploy.exporters.export.export_onnx",
+            next_step="make the graph alone, as docs/models.md shows, then calibrate, quantize, parity and build it",
         )
     return model.preprocess
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from linglos_deploy.errors import DataError, UsageError
 from linglos_deploy.images.preprocessing import PreprocessSpec
-from linglos_deploy.models.factory import ModelDescription, check_spec, describe_factory
+from linglos_deploy.models.factory import ModelDescription, ModelInput, check_spec, describe_factory
 
 ZOO = """
 import torch
@@ -133,3 +134,32 @@ def test_a_factory_may_explain_itself_with_an_error_of_this_package() -> None:
 def test_a_size_divisor_below_one_is_refused() -> None:
     with pytest.raises(UsageError, match="at least 1"):
         ModelDescription(torch.nn.Identity(), size_divisor=0)
+
+
+TOKENS = ModelInput("tokens", ("batch", "length"), dtype="int64", sizes={"length": 8})
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (lambda: ModelInput("a-b", ("batch",)), "no name of an input"),
+        (lambda: ModelInput("a", ("batch", 3), dtype="complex64"), "unknown element type"),
+        (lambda: ModelInput("a", ("batch", 0)), "below 1"),
+        (lambda: describe(TOKENS, TOKENS), "one name"),
+        (lambda: describe(ModelInput("a", ("batch", "length"))), "Axis 'length' has no size"),
+        (lambda: describe(TOKENS, ModelInput("a", ("length",), sizes={"length": 9})), "two sizes"),
+        (lambda: ModelDescription(torch.nn.Linear(2, 2), preprocess=PreprocessSpec(), inputs=(TOKENS,)), "both"),
+    ],
+)
+def test_inputs_that_make_no_sense_are_refused(inputs: Callable[[], object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        inputs()
+
+
+def describe(*inputs: ModelInput) -> ModelDescription:
+    return ModelDescription(torch.nn.Linear(2, 2), inputs=inputs)
+
+
+def test_inputs_share_the_sizes_of_axes_of_one_name() -> None:
+    described = describe(TOKENS, ModelInput("mask", ("batch", "length")))
+    assert [each.name for each in described.inputs] == ["tokens", "mask"]

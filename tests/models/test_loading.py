@@ -182,7 +182,7 @@ def test_sources_that_make_no_sense_are_refused_where_they_are_made(choices: dic
 
 ZOO = """
 import torch
-from linglos_deploy.models.factory import ModelDescription
+from linglos_deploy.models.factory import ModelDescription, ModelInput
 from linglos_deploy.images.preprocessing import PreprocessSpec
 
 class Net(torch.nn.Module):
@@ -205,6 +205,22 @@ def described():
     torch.manual_seed(0)
     spec = PreprocessSpec((48, 64), crop_pct=1.0)
     return ModelDescription(Net().double().train(), "my net", spec, labels=("a", "b", "c", "d"), size_divisor=16)
+
+class Encoder(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Embedding(7, 4)
+
+    def forward(self, other=None, mask=None, tokens=None):
+        states = self.embed(tokens) * mask[..., None]
+        return {"states": states, "parts": (states.sum(1), object())}
+
+def encoder():
+    tokens = ModelInput("tokens", ("batch", "length"), dtype="int64", sizes={"length": 6})
+    return ModelDescription(Encoder(), inputs=(tokens, ModelInput("mask", ("batch", "length"))), trained=True)
+
+def untrained():
+    return ModelDescription(Net(), trained=False)
 
 def mislabeled():
     return ModelDescription(Net(), labels=("a", "b"))
@@ -237,6 +253,27 @@ def test_a_described_module_is_made_ready_and_keeps_its_description() -> None:
     assert {value.dtype for value in loaded.module.parameters()} == {torch.float32}
     with pytest.raises(UsageError, match="divisible by 16"):
         load_model(ModelSource(factory="linglos_test_nets:described", image_size=(50, 64)))
+
+
+@pytest.mark.usefixtures("zoo")
+def test_a_factory_says_what_its_module_takes_and_what_it_returns_is_seen() -> None:
+    loaded = load_model(ModelSource(factory="linglos_test_nets:encoder"))
+    assert [spec.describe() for spec in loaded.inputs] == ["tokens int64[batch, length]", "mask float32[batch, length]"]
+    assert loaded.input_shapes(batch=3) == {"tokens": (3, 6), "mask": (3, 6)}
+    assert loaded.output_names == ("states", "parts_0")
+    assert loaded.preprocess is None
+    assert "parts_1: object" in loaded.warnings[0]
+    with pytest.raises(UsageError, match="no image"):
+        load_model(ModelSource(factory="linglos_test_nets:encoder", image_size=(32, 32)))
+
+
+@pytest.mark.usefixtures("zoo")
+def test_weights_are_trained_only_if_somebody_says_so() -> None:
+    found = {name: load_model(ModelSource(factory=f"linglos_test_nets:{name}")).weights for name in FACTORIES}
+    assert found == FACTORIES
+
+
+FACTORIES = {"encoder": Weights.TRAINED, "untrained": Weights.RANDOM, "described": Weights.UNKNOWN}
 
 
 @pytest.mark.usefixtures("zoo")
