@@ -7,6 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from linglos_deploy.calibration.targets import quantizable_activations
+from tests.quantization.graphs import branching_model, graph_of
 
 
 def _model(nodes, *, dtype=TensorProto.FLOAT):
@@ -46,3 +47,12 @@ def test_tensors_that_are_not_float32_and_foreign_operators_are_left_out():
         == ()
     )
     assert quantizable_activations(_model([helper.make_node("Gemm", ["x", "w"], ["out"], domain="other")])) == ()
+
+
+def test_what_only_layers_in_bodies_of_control_flow_read_is_not_observed() -> None:
+    assert quantizable_activations(branching_model()) == ("x", "b")
+
+
+def test_a_transposed_convolution_is_observed_like_any_other_layer() -> None:
+    node = helper.make_node("ConvTranspose", ["x", "w"], ["y"])
+    assert quantizable_activations(graph_of([node], {"w": np.ones((4, 2, 2, 2), np.float32)})) == ("x",)

@@ -10,14 +10,14 @@ from linglos_deploy.graph.passes.constants import add_constant, free_names
 
 
 def branching_graph() -> ir.Graph:
-    """A graph whose If has the names ``inside`` and ``w`` in its branches; ``c`` is a Constant node."""
+    """A graph whose If has the names ``inside``, ``w`` and ``unread`` in its branches; ``c`` is a Constant node."""
     value = helper.make_tensor_value_info
     branch = helper.make_graph(
         [helper.make_node("Add", ["x", "w"], ["inside"])],
         "branch",
         [],
         [value("inside", TensorProto.FLOAT, [2])],
-        [numpy_helper.from_array(np.ones(2, np.float32), "w")],
+        [numpy_helper.from_array(np.ones(2, np.float32), name) for name in ("w", "unread")],
     )
     graph = helper.make_graph(
         [
@@ -40,7 +40,7 @@ def test_constants_are_initializers_and_constant_nodes() -> None:
     assert constant_array(None) is None
 
 
-@pytest.mark.parametrize("taken", ["x", "c", "y", "choose", "inside", "w"])
+@pytest.mark.parametrize("taken", ["x", "c", "y", "choose", "inside", "w", "unread"])
 def test_a_name_that_stands_anywhere_is_not_given_away_again(taken: str) -> None:
     names = free_names(branching_graph())
     assert [names(taken), names(taken), names("new")] == [f"{taken}_2", f"{taken}_3", "new"]
