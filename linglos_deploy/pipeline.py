@@ -28,7 +28,7 @@ from linglos_deploy.codec import write_json
 from linglos_deploy.engines.compiling import AUTO, NONE, choose_compilers, compile_graph, not_built
 from linglos_deploy.engines.options import EngineOptions
 from linglos_deploy.engines.sizes import check_covers, check_fit
-from linglos_deploy.errors import UsageError
+from linglos_deploy.errors import CalibrationError, UsageError
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.export import export_onnx
 from linglos_deploy.exporters.precision import KINDS, convert_precision, tensors_at_risk
@@ -336,6 +336,7 @@ def make_graphs(work: Work) -> tuple[OnnxArtifact, ...]:
     deployed = reference
     with tempfile.TemporaryDirectory(prefix="linglos-export-") as scratch:
         if request.precision.is_int8:
+            assert table is not None  # observe raises where INT8 has none
             plan = plan_quantization(reference, table, replace(request.scheme, floating=request.precision.floating))
             plan.save(folder / PLAN)
             place = folder if request.precision is Precision.INT8 else Path(scratch)
@@ -345,30 +346,47 @@ def make_graphs(work: Work) -> tuple[OnnxArtifact, ...]:
                 deployed,
                 request.precision,
                 out=folder / f"model.{request.precision}.onnx",
-                ranges={name: seen.absolute_maximum for name, seen in table.tensors.items()},
+                ranges={name: seen.absolute_maximum for name, seen in table.tensors.items()} if table else None,
                 progress=progress,
             )
     return (reference, deployed)
 
 
-def observe(work: Work, reference: OnnxArtifact) -> CalibrationTable:
+def observe(work: Work, reference: OnnxArtifact) -> CalibrationTable | None:
     """Run the calibration images through the reference once and keep what was seen.
 
     For 16 bits that is more than layers read: whatever could outgrow them. Made-up images show that, too, and nothing
-    else, so their table is not kept unless INT8 ranges come from it.
+    else, so their table is not kept unless INT8 ranges come from it. INT8 cannot do without ranges; 16 bits can, and
+    that is said.
     """
-    graph, kind = load_onnx(reference.path), KINDS.get(work.request.precision.floating)
+    precision, progress = work.request.precision, work.progress
+    graph, kind = load_onnx(reference.path), KINDS.get(precision.floating)
+    layers = quantizable_activations(graph)
     at_risk = tensors_at_risk(graph, kind) if kind is not None else ()
-    table = calibrate(
+    table = None
+    try:
+        if precision.is_int8 or layers or at_risk:
+            table = collect(work, reference, (*layers, *at_risk))
+    except CalibrationError as error:
+        if kind is None:
+            raise
+        progress.warn(f"What could outgrow {precision.floating} was not looked at: {error.message}")
+        if precision.is_int8:
+            table = collect(work, reference, layers)
+    if table is not None and (precision.is_int8 or work.request.data is not None):
+        table.save(work.folder / TABLE)
+    return table
+
+
+def collect(work: Work, reference: OnnxArtifact, tensors: tuple[str, ...]) -> CalibrationTable:
+    """Run the calibration images through the reference once and show what some of its tensors hold."""
+    return calibrate(
         reference,
         work.images.calibration,
         runtime=OnnxRuntime(threads=work.request.threads, reuse_outputs=True),
-        config=CalibrationConfig(tensors=(*quantizable_activations(graph), *at_risk)),
+        config=CalibrationConfig(tensors=tensors),
         progress=work.progress,
     )
-    if work.request.precision.is_int8 or work.request.data is not None:
-        table.save(work.folder / TABLE)
-    return table
 
 
 def check_parity(work: Work, graphs: Sequence[OnnxArtifact], engines: Sequence[EngineArtifact]) -> tuple[Verdict, ...]:

@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from linglos_deploy import pipeline
+from linglos_deploy.artifacts import OnnxArtifact, load_onnx
 from linglos_deploy.bundle import open_bundle
+from linglos_deploy.calibration.table import CalibrationTable
+from linglos_deploy.calibration.targets import quantizable_activations
+from linglos_deploy.errors import CalibrationError
 from linglos_deploy.models.loading import ModelSource
 from linglos_deploy.pipeline import ExportRequest, export_bundle
 from tests.commandline import enter, run
@@ -75,3 +79,26 @@ def test_force_replaces_a_bundle(here: Path) -> None:
     run(*QUICK, "-q", "--force").expect(0)
     assert not (here / "build/tiny/stale").exists()
     assert sorted(path.name for path in (here / "build").iterdir()) == ["tiny"]
+
+
+def test_sixteen_bits_look_at_ranges_on_made_up_images_and_keep_no_table_of_them(here: Path) -> None:
+    run(*QUICK, "--half", "--name", "made_up").expect(0)
+    run(*QUICK, "--half", "--name", "real", "--data", "images").expect(0)
+    tables = sorted(path.parent.name for path in Path("build").rglob("calibration.table"))
+    assert tables == ["real"]
+
+
+def test_sixteen_bits_do_without_ranges_that_cannot_be_seen_and_say_so(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collect = pipeline.collect
+
+    def blind(work: pipeline.Work, reference: OnnxArtifact, tensors: tuple[str, ...]) -> CalibrationTable:
+        if len(tensors) > len(quantizable_activations(load_onnx(reference.path))):
+            raise CalibrationError("The images in 'x' cannot be told apart.")
+        return collect(work, reference, tensors)
+
+    monkeypatch.setattr(pipeline, "collect", blind)
+    for options in (("--half",), ("--half", "--int8")):
+        said = run(*QUICK, *options, "--force").expect(0).stderr
+        assert "What could outgrow fp16 was not looked at: The images in 'x' cannot be told apart." in said

@@ -211,6 +211,14 @@ def test_exponentials_stay_float32_through_functions_until_a_logarithm():
     agree(model, typed, X * 20)
 
 
+def test_what_lies_between_float32_nodes_alone_is_not_cast_there_and_back():
+    nodes = [node("Exp", "h", "e"), node("Log", "e", "l"), node("Neg", "l", "n"), node("Exp", "n", "y")]
+    _, typed, islands = narrowed(nodes, {})
+    assert "n" not in islands
+    assert value_types(typed)["n"] == FLOAT
+    assert sum(each.op_type == "Cast" for each in typed.graph.node) == 2
+
+
 def test_a_product_that_reads_exponentials_is_an_island():
     nodes = [node("Exp", "h", "e"), node("Transpose", "e", "t"), node("MatMul", "ones t", "p"), node("Log", "p", "y")]
     model, typed, islands = narrowed(nodes, {"ones": np.ones((1, 4), "f")}, outputs={"y": [1, "n"]})

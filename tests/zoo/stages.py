@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from linglos_deploy.artifacts import OnnxArtifact, TorchModel
+from linglos_deploy.artifacts import OnnxArtifact, TorchModel, load_onnx
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.backends.pytorch import PyTorch
-from linglos_deploy.calibration.calibrate import calibrate
+from linglos_deploy.calibration.calibrate import CalibrationConfig, calibrate
 from linglos_deploy.choices import Precision
 from linglos_deploy.engines.compiling import choose_compilers, compile_graph
 from linglos_deploy.engines.options import EngineOptions
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.export import export_onnx
-from linglos_deploy.exporters.precision import convert_precision
+from linglos_deploy.exporters.precision import KINDS, convert_precision, tensors_at_risk
 from linglos_deploy.graph.axes import input_axes
 from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.images.tensors import TensorDataset, open_tensors
@@ -111,7 +111,15 @@ class Visit:
         return (*self._parity(graph, Precision.INT8), ())
 
     def _fp16(self) -> tuple[bool, str, tuple[str, ...]]:
-        graph = convert_precision(self.float32, Precision.FP16, out=self.folder / "model.fp16.onnx")
+        at_risk = tensors_at_risk(load_onnx(self.float32.path), KINDS[Precision.FP16])
+        table = calibrate(
+            self.float32,
+            self._data(self.float32),
+            runtime=OnnxRuntime(threads=1, reuse_outputs=True),
+            config=CalibrationConfig(tensors=at_risk),
+        )
+        ranges = {name: seen.absolute_maximum for name, seen in table.tensors.items()}
+        graph = convert_precision(self.float32, Precision.FP16, out=self.folder / "model.fp16.onnx", ranges=ranges)
         return (*self._parity(graph, Precision.FP16), ())
 
     def _dynamic(self) -> tuple[bool, str, tuple[str, ...]]:
