@@ -25,7 +25,17 @@ GRAPH, INT8, TABLE = "tiny/model.onnx", "tiny/model.int8.onnx", "tiny/calibratio
 COMMANDS = ("export", "calibrate", "quantize", "build", "parity", "profile", "inspect", "doctor")
 
 QUICK_CALLS = {
-    "export": ("export", "--checkpoint", "tiny.safetensors", "--int8", "--engine", "none", "--no-latency"),
+    "export": (
+        "export",
+        "--checkpoint",
+        "tiny.safetensors",
+        "--int8",
+        "--engine",
+        "none",
+        "--no-latency",
+        "--data",
+        "images",
+    ),
     "calibrate": ("calibrate", GRAPH, "--data", "images"),
     "merge": ("calibrate", "merge", TABLE, "-o", "merged.table"),
     "quantize": ("quantize", GRAPH, "--table", TABLE, "-o", "out.onnx"),

@@ -1,1 +1,1 @@
-"""The public functions, one file each: what a Python user calls and what a command of the command line calls."""
+"""What each verb does, one file each; :mod:`linglos_deploy.api` offers them to Python users and commands."""
