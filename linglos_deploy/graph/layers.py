@@ -59,7 +59,8 @@ class Layer:
 def find_layers(graph: ir.Graph) -> tuple[Layer, ...]:
     """Return every layer in graph order, those in bodies of If, Loop and Scan behind the node that carries the body.
 
-    A product of two constants, or of two activations where the operator takes a weight on either side, is no layer.
+    What multiplies two constants is no layer, nor what multiplies two activations and could take a weight on either
+    side.
     """
     found = (_layer(node, inside) for node, inside in _nodes(graph, None))
     return tuple(layer for layer in found if layer is not None)
@@ -89,6 +90,8 @@ def _layer(node: ir.Node, inside: str | None) -> Layer | None:
         return None
     weight = constant[0] if constant else row.weights[0]
     data = next((index for index in row.data if index != weight), row.data[0])
+    if is_constant(node.inputs[data]):
+        return None
     shape = _given(node, weight).shape
     transposed = node.attributes.get_int(_TRANSPOSED.get(weight, ""), 0) != 0
     axis = None if shape is None else row.weight_axis(weight, len(shape), transposed=transposed)

@@ -19,6 +19,7 @@ def test_a_layer_is_found_whichever_side_its_weight_is_on() -> None:
         helper.make_node("Gemm", ["b", "w"], ["c"], "turned", transB=1),
         helper.make_node("MatMul", ["c", "b"], ["d"], "product"),
         helper.make_node("MatMul", ["w", "w"], ["e"], "constants"),
+        helper.make_node("Conv", ["w", "w"], ["f"], "constant too"),
         helper.make_node("Conv", ["d", "e"], ["y"], "computed"),
     ]
     layers = find_layers(read_ir(graph_of(nodes, {"w": M})).graph)

@@ -15,7 +15,9 @@ from linglos_deploy.calibration.probe import activation_probe
 from linglos_deploy.calibration.registry import builtin_methods
 from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.calibration.targets import quantizable_activations
+from linglos_deploy.choices import Precision
 from linglos_deploy.errors import QuantizationError
+from linglos_deploy.exporters.precision import convert_precision
 from linglos_deploy.graph.passes.running import run_passes
 from linglos_deploy.parity.metrics import compare
 from linglos_deploy.quantization.apply import apply_plan
@@ -214,6 +216,31 @@ def test_a_float16_graph_gets_float16_scales(tmp_path: Path) -> None:
 
     assert {tensor.data_type for tensor in scales} == {TensorProto.FLOAT16}
     assert compare(run(case[0]), run(quantized)).cosine > 0.995
+
+
+def test_a_graph_that_becomes_float16_later_keeps_its_grid_to_the_bit(case: Case, tmp_path: Path) -> None:
+    quantized = apply_plan(case[0], plan(case, floating=Precision.FP16), out=tmp_path / "q.onnx")
+    half = convert_precision(quantized, Precision.INT8_FP16, out=tmp_path / "half.onnx")
+    before, after = (
+        {tensor.name: numpy_helper.to_array(tensor) for tensor in load_onnx(each.path).graph.initializer}
+        for each in (quantized, half)
+    )
+    scales = [name for name in before if name.endswith("/scale")]
+    assert len(scales) == 13
+    for name in scales:
+        assert before[name].dtype == np.float32
+        np.testing.assert_array_equal(before[name], after[name].astype(np.float32))
+
+
+def test_weights_around_a_millionth_keep_their_digits_in_a_float32_graph(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    w = (random.normal(size=(64, 64)) * 1e-6).astype(np.float32)
+    model = graph_of([helper.make_node("MatMul", ["x", "w"], ["y"], "linear")], {"w": w}, rank=2)
+    x = random.normal(size=(64, 64)).astype(np.float32)
+    artifact = write(model, tmp_path / "m.onnx")
+    quantized = apply_plan(artifact, plan((artifact, table_for(artifact, {"x": x}))), out=tmp_path / "q.onnx")
+    with OnnxRuntime(threads=1).open(quantized) as runner:
+        assert compare(x @ w, np.array(runner.run({"x": x})["y"])).sqnr_db > 36
 
 
 def test_an_opset_without_the_operators_is_refused(tmp_path: Path) -> None:
