@@ -94,6 +94,11 @@ _SUGGESTIONS = (
         "with a Cast or by exporting with one --precision",
     ),
     (
+        r"graphScope|[Cc]onditional",
+        "the graph branches with If or Loop in a form that TensorRT does not compile: export it without (for one "
+        "sampling rate, one length), or run it on ONNX Runtime",
+    ),
+    (
         r"for Turing \(SM75\)",
         "leave out compute capability 7.5, or export with --precision fp16, which Turing can run",
     ),
