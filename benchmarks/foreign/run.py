@@ -16,6 +16,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Iterator
+from contextlib import chdir
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -98,10 +99,11 @@ def _theirs(model: Path, seen: ImageDataset, out: Path, scratch: Path) -> None:
             return next(self.batches, None)
 
     onnx.save(to_opset(onnx.load(model), 17), scratch / "opset17.onnx")
-    try:
-        quant_pre_process(scratch / "opset17.onnx", scratch / "prepared.onnx")
-    except Exception:  # its symbolic inference gives up on some graphs, and its advice is to skip it then
-        quant_pre_process(scratch / "opset17.onnx", scratch / "prepared.onnx", skip_symbolic_shape=True)
+    with chdir(scratch):  # where it leaves a file behind when it fails
+        try:
+            quant_pre_process(scratch / "opset17.onnx", scratch / "prepared.onnx")
+        except Exception:  # its symbolic inference gives up on some graphs, and its advice is to skip it then
+            quant_pre_process(scratch / "opset17.onnx", scratch / "prepared.onnx", skip_symbolic_shape=True)
     quantize_static(scratch / "prepared.onnx", out, Reader(), quant_format=QuantFormat.QDQ, per_channel=True)
 
 
