@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 from onnx import helper
@@ -55,18 +54,13 @@ def test_a_graph_with_axes_without_names_is_shown_and_measured(verb: str, tmp_pa
 
 
 def test_weights_in_constant_nodes_are_quantized(tmp_path: Path) -> None:
-    model = onnx.load(grey_net(tmp_path / "grey.onnx", opset=9))
-    weights = [tensor for tensor in model.graph.initializer if tensor.name != "scales"]
-    for tensor in weights:
-        model.graph.initializer.remove(tensor)
-        model.graph.node.insert(0, helper.make_node("Constant", [], [tensor.name], value=tensor))
-    kept = [value for value in model.graph.input if value.name in ("x", "scales")]
-    del model.graph.input[:]
-    model.graph.input.extend(kept)
-    onnx.save(model, tmp_path / "constants.onnx")
-    np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((4, 1, 16, 24)).astype(np.float32))
-    table = tmp_path / "t.table"
-    run("calibrate", tmp_path / "constants.onnx", "--data", tmp_path / "x.npy", "-q", "-o", table).expect(0)
-    run("quantize", tmp_path / "constants.onnx", "--table", table, "--shape", "1x1x16x24", "-q").expect(0)
-    made = onnx.load(tmp_path / "constants.int8.onnx").graph.node
-    assert sum(node.op_type == "QuantizeLinear" for node in made) == 2
+    model = onnx.load(voice(tmp_path / "voice.onnx"))
+    (weight,) = (tensor for tensor in model.graph.initializer if tensor.name == "w")
+    model.graph.initializer.remove(weight)
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["w"], value=weight))
+    onnx.save(model, tmp_path / "voice.onnx")
+    data, table = voice_data(tmp_path / "voice.npz"), tmp_path / "t.table"
+    run("calibrate", tmp_path / "voice.onnx", "--data", data, "-q", "-o", table).expect(0)
+    run("quantize", tmp_path / "voice.onnx", "--table", table, "-q").expect(0)
+    made = onnx.load(tmp_path / "voice.int8.onnx").graph.node
+    assert sum(node.op_type == "QuantizeLinear" for node in made) == 1
