@@ -320,6 +320,7 @@ def check_parity(
     images: int = 256,
     threads: int = 0,
     layers: bool | None = None,
+    preprocess: PreprocessOptions | None = None,
     criteria: StrPath | None = None,
     limits: Mapping[str, float | None] | None = None,
     progress: Progress = SILENT,
@@ -338,6 +339,7 @@ def check_parity(
         images: Largest number of images.
         threads: Threads of ONNX Runtime, 0 for its own choice.
         layers: Whether inner tensors are compared with the float32 graph's: judged if ``None``, and reported if true.
+        preprocess: How images become the input of graphs that do not say it themselves; a bundle says it.
         criteria: A file of limits, as docs/parity.md describes it.
         limits: Limits of all outputs by name, on top of the file's; ``None`` as a limit asks for nothing.
         progress: Told about every stage.
@@ -350,6 +352,7 @@ def check_parity(
         ArtifactError: A bundle or graph is missing or damaged.
         DataError: The images cannot be used.
     """
+    from linglos_deploy.images.options import PreprocessOptions
     from linglos_deploy.verbs.check_parity import ParityRequest, check
 
     request = ParityRequest(
@@ -361,6 +364,7 @@ def check_parity(
         images=images,
         threads=threads,
         layers=layers,
+        preprocess=preprocess or PreprocessOptions(),
         criteria=_path_of(criteria),
         limits=limits or {},
     )

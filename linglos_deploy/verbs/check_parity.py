@@ -12,6 +12,7 @@ import numpy as np
 from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact, load_onnx, open_onnx
 from linglos_deploy.backends.base import Runner
 from linglos_deploy.backends.batching import AnyBatch
+from linglos_deploy.backends.images_first import ImagesFirst, images_first
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.backends.pytorch import PyTorch
 from linglos_deploy.bundle import Bundle, open_bundle
@@ -20,10 +21,12 @@ from linglos_deploy.choices import Precision, Weights
 from linglos_deploy.engines.record import open_engine, read_record, sidecar_path
 from linglos_deploy.errors import MissingDependencyError, UsageError
 from linglos_deploy.golden_tensors import ODD_SIZES, read_golden
-from linglos_deploy.graph.metadata import read_metadata, read_preprocessing
+from linglos_deploy.graph.inputs import open_inputs, preprocessing_for
+from linglos_deploy.graph.metadata import read_metadata
 from linglos_deploy.graph.precision import precision_of_graph
-from linglos_deploy.images.dataset import ImageDataset, open_dataset
+from linglos_deploy.images.options import NOTHING_SAID, PreprocessOptions
 from linglos_deploy.images.preprocessing import PreprocessSpec
+from linglos_deploy.images.samples import Dataset
 from linglos_deploy.models.loading import ModelSource, load_model
 from linglos_deploy.parity.criteria import read_criteria
 from linglos_deploy.parity.decisions import check_decisions
@@ -71,6 +74,7 @@ class ParityRequest:
             reported one by one if true.
         criteria: A file of limits; see :mod:`linglos_deploy.parity.criteria`.
         limits: Limits of all outputs, on top of the file's.
+        preprocess: How images become the input of graphs that do not say so themselves; a bundle says it.
     """
 
     candidate: Path
@@ -83,6 +87,7 @@ class ParityRequest:
     layers: bool | None = None
     criteria: Path | None = None
     limits: Mapping[str, float | None] = field(default_factory=dict)
+    preprocess: PreprocessOptions = NOTHING_SAID
 
 
 def check(request: ParityRequest, *, progress: Progress = SILENT) -> ParityOutcome:
@@ -169,6 +174,13 @@ def _check_bundle(request: ParityRequest, bundle: Bundle, progress: Progress) ->
             expected="a bundle alone, or two graphs",
             next_step="name the bundle alone, or two graphs",
         )
+    if request.preprocess.given:
+        raise UsageError(
+            "A bundle says how images become input.",
+            found=", ".join(request.preprocess.given),
+            expected="no options about preprocessing",
+            next_step="leave them out, or name two graphs",
+        )
     if request.source is not None and request.data is None:
         raise UsageError(
             "A comparison with PyTorch needs images.",
@@ -188,7 +200,8 @@ def _check_bundle(request: ParityRequest, bundle: Bundle, progress: Progress) ->
     runnable = [subject for subject in subjects if why_not_here(subject) is None]
     with ExitStack() as stack:
         golden = _bundle_golden(stack, bundle)
-        data = _data_set(stack, request, bundle.manifest.preprocessing, _bundle_reference(request, bundle), progress)
+        spec, first = bundle.manifest.preprocessing, bundle.graph(bundle.manifest.graphs[0])
+        data = _data_set(stack, request, first, spec, _bundle_reference(request, bundle), progress)
         verdicts: list[Verdict] = []
         for subject in runnable:
             own = data is not None and data.reference.source == subject.name and len(runnable) > 1
@@ -287,14 +300,19 @@ def _bundle_reference(request: ParityRequest, bundle: Bundle) -> _Reference:
 
 
 def _data_set(
-    stack: ExitStack, request: ParityRequest, spec: PreprocessSpec, reference: _Reference, progress: Progress
+    stack: ExitStack,
+    request: ParityRequest,
+    graph: OnnxArtifact,
+    spec: PreprocessSpec | None,
+    reference: _Reference,
+    progress: Progress,
 ) -> InputSet | None:
-    images = _open_images(request, spec, progress)
+    images = _open_data(request, graph, spec, progress)
     if images is None:
         return None
 
     def batches(signature: ModelSignature) -> Iterable[Batch]:
-        return images.batches(BATCH, signature=signature)
+        return (images_first(batch, signature) for batch in images.batches(BATCH, signature=signature))
 
     with _opened(reference, request.threads, progress) as (runner, name, noise):
         few = first_images(batches(runner.signature), NOISE_IMAGES)
@@ -316,7 +334,7 @@ def _opened(
         return
     graph = reference.graph
     assert graph is not None
-    with AnyBatch(OnnxRuntime(threads=threads)).open(graph) as runner:
+    with ImagesFirst(AnyBatch(OnnxRuntime(threads=threads))).open(graph) as runner:
         yield runner, graph.path.name, lambda images: graph_noise(graph, images, threads=threads)
 
 
@@ -337,9 +355,10 @@ def _check_alone(request: ParityRequest, progress: Progress) -> tuple[Verdict, .
             expected="a bundle, a second graph, or a PyTorch model",
             next_step=f"linglos-deploy parity {request.candidate} --reference model.onnx --data images/",
         )
-    subject, spec = _alone(request, candidate, reference), _preprocessing(request, candidate)
+    subject, graph = _alone(request, candidate, reference), _fed_as(request, candidate)
+    spec = preprocessing_for(graph, request.preprocess, progress=progress)
     with ExitStack() as stack:
-        data = _data_set(stack, request, spec, _Reference(reference, request.source), progress)
+        data = _data_set(stack, request, graph, spec, _Reference(reference, request.source), progress)
         assert data is not None
         return check_subjects(
             [subject],
@@ -411,14 +430,16 @@ def _trained(path: Path) -> bool:
     return read_metadata(path).get("weights") == Weights.TRAINED
 
 
-def _preprocessing(request: ParityRequest, candidate: OnnxArtifact | EngineArtifact) -> PreprocessSpec:
+def _fed_as(request: ParityRequest, candidate: OnnxArtifact | EngineArtifact) -> OnnxArtifact:
+    """Return the graph whose input the data become: the candidate, or what an engine was made from."""
     if isinstance(candidate, OnnxArtifact):
-        return read_preprocessing(request.candidate)
-    beside = request.candidate.with_name(read_record(request.candidate).onnx_name)
-    return read_preprocessing(request.reference or beside)
+        return candidate
+    return open_onnx(request.reference or request.candidate.with_name(read_record(request.candidate).onnx_name))
 
 
-def _open_images(request: ParityRequest, spec: PreprocessSpec, progress: Progress) -> ImageDataset | None:
+def _open_data(
+    request: ParityRequest, graph: OnnxArtifact, spec: PreprocessSpec | None, progress: Progress
+) -> Dataset | None:
     if request.data is None:
         return None
-    return open_dataset(request.data, spec, progress=progress).limit(request.images)
+    return open_inputs(request.data, graph, spec, progress=progress).limit(request.images)

@@ -6,6 +6,7 @@ import numpy as np
 
 from linglos_deploy.artifacts import OnnxArtifact, TorchModel
 from linglos_deploy.backends.batching import AnyBatch
+from linglos_deploy.backends.images_first import ImagesFirst
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.backends.pytorch import float32_noise
 from linglos_deploy.parity.metrics import MOST_DB, compare
@@ -25,7 +26,7 @@ def graph_noise(graph: OnnxArtifact, images: Batch, *, threads: int = 0) -> dict
     """Return the SQNR of a graph's answers to those of the same graph with every node computed as it stands."""
     answers = []
     for optimize in (False, True):
-        with AnyBatch(OnnxRuntime(threads=threads, optimize=optimize)).open(graph) as runner:
+        with ImagesFirst(AnyBatch(OnnxRuntime(threads=threads, optimize=optimize))).open(graph) as runner:
             answers.append({name: np.array(value) for name, value in runner.run(images).items()})
     plain, fused = answers
     return {name: compare(plain[name], fused[name]).sqnr_db for name in plain if plain[name].ndim}

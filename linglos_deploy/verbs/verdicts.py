@@ -13,6 +13,7 @@ from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact, load_onnx, op
 from linglos_deploy.backends import registry
 from linglos_deploy.backends.base import Runner, Runtime
 from linglos_deploy.backends.batching import AnyBatch
+from linglos_deploy.backends.images_first import ImagesFirst
 from linglos_deploy.backends.onnxruntime import Int8Mode, OnnxRuntime
 from linglos_deploy.choices import Precision
 from linglos_deploy.errors import LinglosError
@@ -219,7 +220,7 @@ def _compare_layers(subject: Subject, images: InputSet, threads: int, progress: 
         subject.like,
         subject.graph,
         [first_images(images.batches(subject.graph.signature), LAYER_IMAGES)],
-        runtime=AnyBatch(OnnxRuntime(threads=threads)),
+        runtime=ImagesFirst(AnyBatch(OnnxRuntime(threads=threads))),
         prepare=with_explicit_rounding if narrow else lambda model: model,
         progress=progress,
     )
@@ -271,8 +272,8 @@ def _warnings(
             few,
             subject.graph,
             list(islice(images.batches(subject.graph.signature), len(few.shards))),
-            exact=AnyBatch(OnnxRuntime(threads=threads)),
-            fast=AnyBatch(OnnxRuntime(threads=threads, int8=Int8Mode.FAST)),
+            exact=ImagesFirst(AnyBatch(OnnxRuntime(threads=threads))),
+            fast=ImagesFirst(AnyBatch(OnnxRuntime(threads=threads, int8=Int8Mode.FAST))),
             same_inputs=not subject.takes_pixels,
         )
         warnings += [modes.warning] if modes.warning else []
@@ -343,5 +344,5 @@ def not_checked(subject: Subject, reason: str, command: str) -> Finding:
 
 def _runtime(subject: Subject, threads: int) -> Runtime:
     if isinstance(subject.graph, OnnxArtifact):
-        return AnyBatch(OnnxRuntime(threads=threads))
-    return AnyBatch(registry.runtime(subject.backend))
+        return ImagesFirst(AnyBatch(OnnxRuntime(threads=threads)))
+    return ImagesFirst(AnyBatch(registry.runtime(subject.backend)))

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import onnx
+import onnx.numpy_helper
 import pytest
 from onnx import helper
 
@@ -64,3 +65,25 @@ def test_weights_in_constant_nodes_are_quantized(tmp_path: Path) -> None:
     run("quantize", tmp_path / "voice.onnx", "--table", table, "-q").expect(0)
     made = onnx.load(tmp_path / "voice.int8.onnx").graph.node
     assert sum(node.op_type == "QuantizeLinear" for node in made) == 1
+
+
+def test_parity_compares_foreign_graphs_on_images_and_on_arrays(tmp_path: Path) -> None:
+    model, images, table = grey_net(tmp_path / "grey.onnx"), pictures(tmp_path / "images", 12), tmp_path / "t.table"
+    run("calibrate", model, "--data", images, *GREY, "-o", table).expect(0)
+    run("quantize", model, "--table", table, "-q").expect(0)
+    int8 = tmp_path / "grey.int8.onnx"
+    same = run("parity", int8, "--reference", model, "--data", images, *GREY, "--json").expect(0).json
+    assert same["passed"]
+    assert same["reports"][0]["candidate"] == "grey.int8.onnx"
+    run("parity", int8, "--reference", model, "--data", images, "-q").explain(2, "how images become its input")
+    voices, data = voice(tmp_path / "voice.onnx"), voice_data(tmp_path / "voice.npz")
+    run("parity", voices, "--reference", voices, "--data", data, "--threads", "1", "-q").expect(0)
+
+
+def test_parity_fails_where_a_foreign_graph_answers_something_else(tmp_path: Path) -> None:
+    voices, data = voice(tmp_path / "voice.onnx"), voice_data(tmp_path / "voice.npz")
+    other = onnx.load(voices)
+    (weight,) = (tensor for tensor in other.graph.initializer if tensor.name == "w")
+    weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) * 1.5, "w"))
+    onnx.save(other, tmp_path / "other.onnx")
+    run("parity", tmp_path / "other.onnx", "--reference", voices, "--data", data, "--threads", "1", "-q").expect(1)
