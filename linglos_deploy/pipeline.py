@@ -27,7 +27,7 @@ from linglos_deploy.choices import Precision, Weights
 from linglos_deploy.codec import write_json
 from linglos_deploy.engines.compiling import AUTO, NONE, choose_compilers, compile_graph, not_built
 from linglos_deploy.engines.options import EngineOptions
-from linglos_deploy.engines.sizes import check_covers, check_fit
+from linglos_deploy.engines.sizes import SizeProfile, check_covers, check_fit, covers
 from linglos_deploy.errors import CalibrationError, UsageError
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.export import export_onnx
@@ -208,7 +208,23 @@ def check_sizes(request: ExportRequest, model: TorchModel) -> None:
     profile = request.engine_options.size_profile
     if profile is not None:
         check_fit(profile, dynamic=request.graph.dynamic, divisor=model.size_divisor)
-        check_covers(profile, preprocessing_of(model).input_size)
+    asked = [profile] if profile is not None else _sizes_of_shapes(request)
+    if asked and model.preprocess is not None and not any(covers(it, model.preprocess.input_size) for it in asked):
+        check_covers(asked[0], model.preprocess.input_size)
+
+
+def _sizes_of_shapes(request: ExportRequest) -> list[SizeProfile]:
+    """Return the heights and widths among the shapes that were given axis by axis."""
+    first = 1 if request.graph.embed_preprocessing else 2  # pixels come channels last
+    shapes = [it.shape for it in request.engine_options.shapes if len(it.shape.min) == 4]
+    return [
+        (
+            (shape.min[first], shape.min[first + 1]),
+            (shape.opt[first], shape.opt[first + 1]),
+            (shape.max[first], shape.max[first + 1]),
+        )
+        for shape in shapes
+    ]
 
 
 def preprocessing_of(model: TorchModel) -> PreprocessSpec:

@@ -108,15 +108,20 @@ def check_covers(profile: SizeProfile, size: Size) -> None:
     Raises:
         UsageError: It is not.
     """
-    smallest, _, largest = profile
-    if all(low <= side <= high for low, side, high in zip(smallest, size, largest, strict=True)):
+    if covers(profile, size):
         return
     raise UsageError(
         "The size profile leaves out the size to which the bundle resizes images.",
-        found=f"--size-profile {format_size_profile(profile)}, and images of {size[0]}x{size[1]}",
+        found=f"{format_size_profile(profile)} (height x width), and images of {size[0]}x{size[1]}",
         expected=f"a range that holds {size[0]}x{size[1]}",
-        next_step="widen --size-profile, or say with --imgsz which size images are resized to",
+        next_step="widen --size-profile or --shape, or say with --imgsz which size images are resized to",
     )
+
+
+def covers(profile: SizeProfile, size: Size) -> bool:
+    """Return whether a size lies between the smallest and the largest of a profile."""
+    smallest, _, largest = profile
+    return all(low <= side <= high for low, side, high in zip(smallest, size, largest, strict=True))
 
 
 def around(size: Size, divisor: int) -> SizeProfile:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from linglos_deploy.engines.options import EngineOptions
+from linglos_deploy.engines.profiles import parse_input_shape
 from linglos_deploy.engines.sizes import (
     SizeProfile,
     around,
@@ -15,6 +20,8 @@ from linglos_deploy.engines.sizes import (
     parse_size_profile,
 )
 from linglos_deploy.errors import UsageError
+from linglos_deploy.exporters.config import ExportConfig
+from linglos_deploy.pipeline import check_sizes
 
 SIDES = st.integers(1, 4096)
 
@@ -98,3 +105,28 @@ def test_what_is_served_unasked_fits_the_model_and_holds_its_own_size(rows: int,
     check_fit(profile, dynamic=True, divisor=divisor)
     check_covers(profile, size)
     assert parse_size_profile(format_size_profile(profile))[1] == size
+
+
+@pytest.mark.parametrize(
+    ("shapes", "pixels", "fits"),
+    [
+        (("image=1x3x160x160:1x3x224x224:1x3x320x320",), False, True),
+        (("image=1x3x160x160",), False, False),
+        (("image=1x3x160x160", "image=1x3x224x224"), False, True),
+        (("image=1x224x224x3",), True, True),
+        (("image=1x160x224x3",), True, False),
+        (("mask=1x7",), False, True),
+    ],
+)
+def test_shapes_of_an_export_must_hold_the_size_to_which_the_bundle_resizes(
+    shapes: tuple[str, ...], pixels: bool, fits: bool
+):
+    options = EngineOptions(shapes=tuple(map(parse_input_shape, shapes)))
+    graph = ExportConfig(dynamic=True, embed_preprocessing=pixels)
+    request: Any = SimpleNamespace(engine_options=options, graph=graph)
+    model: Any = SimpleNamespace(size_divisor=32, preprocess=SimpleNamespace(input_size=(224, 224)))
+    if fits:
+        check_sizes(request, model)
+    else:
+        with pytest.raises(UsageError, match="leaves out"):
+            check_sizes(request, model)
