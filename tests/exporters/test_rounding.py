@@ -10,7 +10,7 @@ from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.choices import Precision
 from linglos_deploy.exporters.rounding import with_explicit_rounding
 from linglos_deploy.graph.topology import value_types
-from linglos_deploy.verbs.check_parity import Subject, open_subject
+from linglos_deploy.verbs.verdicts import Subject, open_subject
 from tests.exporters.graphs import graph, run_rounded
 
 HALF = TensorProto.FLOAT16

@@ -29,7 +29,7 @@ from linglos_deploy.progress import SILENT
 from linglos_deploy.quantization.apply import apply_plan
 from linglos_deploy.quantization.plan import plan_quantization
 from linglos_deploy.quantization.scheme import QuantScheme
-from linglos_deploy.verbs.check_parity import Subject, check_graphs, recorded
+from linglos_deploy.verbs.verdicts import InputSet, Subject, check_subjects, recorded
 from tests.zoo.entry import Entry
 
 SAMPLES = 5
@@ -142,12 +142,9 @@ class Visit:
             PyTorch().open(self.model) as runner,
             recorded(runner, data.batches(BATCH), source="PyTorch", ids=data.ids, progress=SILENT) as reference,
         ):
-            (report,) = check_graphs(
-                [Subject(graph, precision, trained=False)],
-                reference,
-                lambda signature: data.batches(BATCH, signature=signature),
-                threads=1,
-            )
+            images = InputSet("data", reference, lambda signature: data.batches(BATCH, signature=signature))
+            (verdict,) = check_subjects([Subject(graph, precision, trained=False)], [images], threads=1)
+            report = verdict.report
         ratios = [output.metrics.sqnr_db for output in report.outputs if output.metrics.sqnr_db is not None]
         failed = [
             f"{output.output} {criterion.metric} {criterion.found:.3g} against {criterion.limit:.3g}"
