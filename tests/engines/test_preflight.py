@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from linglos_deploy.artifacts import OnnxArtifact
 from linglos_deploy.choices import HardwareCompatibility
 from linglos_deploy.codec import write_json
+from linglos_deploy.descriptions.engine import engine_sections
 from linglos_deploy.engines.compiler import Host
 from linglos_deploy.engines.preflight import check_engine, require_loadable
 from linglos_deploy.engines.rebuild import rebuild_command
@@ -21,6 +22,8 @@ from linglos_deploy.engines.record import (
     SCHEMA,
     UNKNOWN,
     EngineRecord,
+    LayerProof,
+    PrecisionProof,
     Target,
     open_engine,
     read_record,
@@ -285,3 +288,20 @@ def test_the_engine_of_a_bundle_is_rebuilt_beside_the_bundle_not_into_it(write: 
     plan = write()
     plan.with_name("manifest.json").write_text("{}")
     assert "--output engines" in check_engine(plan, HOST).rebuild
+
+
+def test_an_engine_is_described_with_the_layers_that_lack_their_precision(write: Write):
+    nodes = (
+        LayerProof("stem/Conv", "Conv", "int8", "int8"),
+        LayerProof("head/Gemm", "Gemm", "int8", "float32", "'head' (gemm) reads float32"),
+        LayerProof("tail/MatMul", "MatMul", "int8", "", "no layer of the engine names it"),
+    )
+    proof = PrecisionProof(True, "int8 was asked for 3 layers, 1 have it", expected=("int8",), nodes=nodes)
+    (section,) = engine_sections(read_record(write(precision=proof)))
+    rows = [[cell.text for cell in row] for row in section.tables[-1].rows]
+    assert rows == [
+        ["head/Gemm", "Gemm", "int8", "float32", "'head' (gemm) reads float32"],
+        ["tail/MatMul", "MatMul", "int8", "unknown", "no layer of the engine names it"],
+    ]
+    (section,) = engine_sections(read_record(write(precision=replace(proof, nodes=nodes[:1]))))
+    assert len(section.tables) == 1

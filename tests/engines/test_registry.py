@@ -165,3 +165,11 @@ def test_doctor_of_a_graph_says_how_to_run_and_build_it_and_what_it_says_works(a
 
 def test_what_no_engine_has_a_use_for_is_refused_by_profile(acme: Path) -> None:
     run("profile", "model.onnx", "--allow-host-code").explain(2, "None of the models has a use for --allow-host-code")
+
+
+def test_inspect_says_what_an_engine_for_a_cpu_needs(acme: Path) -> None:
+    pytest.importorskip("openvino", reason="pip install 'linglos-deploy[openvino]'")
+    run("build", "model.onnx", "--engine", "openvino", "-o", "engines", "-q").expect(0)
+    screen = run("inspect", next((acme / "engines").glob("*.engine"))).expect(0).stdout
+    assert "linux-" in screen
+    assert "compute capability" not in screen
