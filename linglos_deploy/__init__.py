@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from linglos_deploy.engines.spec import ShapeRange as ShapeRange
     from linglos_deploy.errors import LinglosError as LinglosError
     from linglos_deploy.exporters.config import ExportConfig as ExportConfig
+    from linglos_deploy.images.options import PreprocessOptions as PreprocessOptions
     from linglos_deploy.images.preprocessing import PreprocessSpec as PreprocessSpec
     from linglos_deploy.models.factory import ModelDescription as ModelDescription
     from linglos_deploy.models.loading import ModelSource as ModelSource
@@ -56,6 +57,7 @@ _HOMES = {
     "linglos_deploy.engines.spec": ("BuildSpec", "ShapeRange"),
     "linglos_deploy.errors": ("LinglosError",),
     "linglos_deploy.exporters.config": ("ExportConfig",),
+    "linglos_deploy.images.options": ("PreprocessOptions",),
     "linglos_deploy.images.preprocessing": ("PreprocessSpec",),
     "linglos_deploy.models.factory": ("ModelDescription",),
     "linglos_deploy.models.loading": ("ModelSource",),

@@ -17,6 +17,15 @@ PAGE = (Path(__file__).parents[1] / "docs" / "foreign-onnx.md").read_text(encodi
 BLOCK = re.compile(r"(?:<!-- needs: (?P<needs>\w+) -->\n)?```bash\n(?P<code>.*?)```", re.DOTALL)
 
 
+def test_the_page_s_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grey_net(tmp_path / "theirs.onnx")
+    pictures(tmp_path / "images", 32)
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    exec(compile(code, "docs/foreign-onnx.md", "exec"), {"__name__": "__main__"})
+    assert Path("python.table").is_file()
+
+
 def test_the_commands_of_the_page_run_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grey_net(tmp_path / "theirs.onnx")
     pictures(tmp_path / "images", 32)
