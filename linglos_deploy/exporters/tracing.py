@@ -14,6 +14,7 @@ from typing import Any, TextIO, cast
 import onnx
 import onnx_ir as ir
 import torch
+from onnxscript import opset18 as op
 from onnxscript.optimizer import fold_constants_ir
 from torch import Tensor, nn
 
@@ -305,7 +306,8 @@ def _cannot_stay_open(
     module: nn.Module, captured: _Captured | None, model: TorchModel, asked: Sequence[str]
 ) -> ExportError:
     guards = _guards(captured.program, model) if captured is not None else ()
-    reasons = [guard for guard in guards if any(re.search(rf"\b{name}\b", guard) for name in asked)]
+    concerned = [guard for guard in guards if any(re.search(rf"\b{name}\b", guard) for name in asked)]
+    reasons = [guard for guard in concerned if re.fullmatch(r"\w+ == \d+", guard)] or concerned[:4]
     sizes = ", ".join(f"{name} {model.sizes[name]}" for name in asked)
     return ExportError(
         f"'{type(module).__name__}' takes one {' and one '.join(asked)} only, so that cannot be dynamic.",
@@ -330,6 +332,7 @@ def _translate(
             opset_version=opset,
             optimize=False,
             verbose=False,
+            custom_translation_table={torch.ops.aten._is_all_true.default: _is_all_true},
         )
         if translated is None:
             raise AssertionError("torch.onnx.export returns a program when it is not given a file")
@@ -353,6 +356,13 @@ def _translate(
             next_step="ask for the default opset",
         )
     return graph
+
+
+def _is_all_true(self: Any) -> Any:
+    """Translate ``aten._is_all_true``, which PyTorch's exporter does not know: the least of zeros and ones."""
+    numbers: Any = op.Cast(self, to=onnx.TensorProto.INT32)
+    least: Any = op.ReduceMin(numbers, keepdims=False)
+    return op.Cast(least, to=onnx.TensorProto.BOOL)
 
 
 def _name(graph: ir.Graph, input_names: list[str], output_names: list[str]) -> None:

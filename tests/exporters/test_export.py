@@ -282,6 +282,18 @@ def test_constants_integers_truth_values_and_the_input_itself_can_be_outputs(run
     assert artifact.signature.output_names == model.output_names
 
 
+class Validates(nn.Module):
+    """Checks its numbers as torch.distributions does, with an operator that PyTorch's exporter does not know."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.stack([torch._is_all_true(image > -9), torch._is_all_true(image > 0)])
+
+
+def test_a_check_of_all_values_has_a_translation(run_onnx, tmp_path):
+    artifact = export_onnx(torch_model(Validates()), ExportConfig(batch=1), out=tmp_path / "all.onnx")
+    assert run_onnx(artifact.path, {"image": _images(1, 3, 64, 96).numpy()})[0].tolist() == [True, False]
+
+
 class TwoInputs(nn.Module):
     def __init__(self) -> None:
         super().__init__()
