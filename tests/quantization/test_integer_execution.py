@@ -15,6 +15,7 @@ from linglos_deploy.artifacts import OnnxArtifact, TorchModel
 from linglos_deploy.backends.cpu import this_cpu
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.calibration.calibrate import calibrate
+from linglos_deploy.choices import Weights
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.export import export_onnx
 from linglos_deploy.images.dataset import open_dataset
@@ -115,7 +116,7 @@ def test_openvino_multiplies_integers_in_every_planned_layer_of_a_small_linglo(t
         labels=(),
         size_divisor=32,
         digest="5" * 64,
-        synthetic_weights=True,
+        weights=Weights.RANDOM,
         lineage=(),
     )
     model = export_onnx(source, ExportConfig(), out=tmp_path / "m.onnx")
