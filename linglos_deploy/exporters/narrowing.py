@@ -16,6 +16,9 @@ SMALLEST_NORMAL = {ir.DataType.FLOAT16: 2.0**-14, ir.DataType.BFLOAT16: 2.0**-12
 """The smallest number of each type that still has all its digits."""
 _UNIT_ROUNDOFF = {ir.DataType.FLOAT16: 2.0**-11, ir.DataType.BFLOAT16: 2.0**-8}
 
+_PIECE = 1 << 20
+"""Values looked at together, so that large weights need no second copy in float64."""
+
 
 class Loss(Enum):
     """What a constant loses in 16 bits."""
@@ -31,24 +34,23 @@ def loss(values: Array, kind: ir.DataType) -> Loss:
     Infinities and NaN lose nothing. Tiny numbers among larger ones are no loss: the error is taken of all values
     together, root of sums of squares, and must stay within twice the unit roundoff.
     """
-    exact = np.asarray(values, dtype=np.float64)
-    finite = exact[np.isfinite(exact)]
-    if finite.size == 0:
+    flat = np.asarray(values, dtype=np.float32).reshape(-1)
+    pieces = [flat[start : start + _PIECE] for start in range(0, flat.size, _PIECE)]
+    largest = max((float(np.abs(piece[np.isfinite(piece)]).max(initial=0.0)) for piece in pieces), default=0.0)
+    if largest == 0.0:
         return Loss.NOTHING
-    if not np.isfinite(_rounded(finite, kind)).all():
+    if not np.isfinite(narrow(np.asarray(largest), kind).astype(np.float64)):
         return Loss.HUGE
-    scale = np.abs(finite).max()  # float64 cannot hold the square of 1e-200
-    if scale == 0.0:
-        return Loss.NOTHING
-    error = np.linalg.norm((_rounded(finite, kind) - finite) / scale)
-    return Loss.TINY if error > 2 * _UNIT_ROUNDOFF[kind] * np.linalg.norm(finite / scale) else Loss.NOTHING
+    noise = signal = 0.0
+    for piece in pieces:
+        exact = piece[np.isfinite(piece)].astype(np.float64)
+        rounded = narrow(exact, kind).astype(np.float64)
+        noise += float(np.square((rounded - exact) / largest).sum())  # over the largest: squares of 1e-30 are kept
+        signal += float(np.square(exact / largest).sum())
+    return Loss.TINY if noise > (2 * _UNIT_ROUNDOFF[kind]) ** 2 * signal else Loss.NOTHING
 
 
 def narrow(values: Array, kind: ir.DataType) -> Array:
     """Return ``values`` in a 16-bit type: rounded to nearest, infinities kept, finite numbers beyond it infinite."""
     with np.errstate(over="ignore"):
         return np.asarray(values, dtype=np.float32).astype(kind.numpy())
-
-
-def _rounded(values: npt.NDArray[np.float64], kind: ir.DataType) -> npt.NDArray[np.float64]:
-    return narrow(values, kind).astype(np.float64)

@@ -75,3 +75,13 @@ def test_a_tiny_number_is_a_loss_alone_and_none_among_larger_ones(value, others)
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_lost_where_there_is_nothing_to_lose(values, kind):
     assert loss(np.float32(values), kind) is Loss.NOTHING
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_a_large_constant_is_looked_at_to_its_end(place):
+    values = np.full((1 << 20) + 5, 1e-9, dtype=np.float32)
+    assert loss(values, ir.DataType.FLOAT16) is Loss.TINY
+    values[place] = 7e4
+    assert loss(values, ir.DataType.FLOAT16) is Loss.HUGE
+    values[place] = 1.0
+    assert loss(values, ir.DataType.FLOAT16) is Loss.NOTHING
