@@ -103,7 +103,7 @@ def _stages(
             torch.manual_seed(0)
             module = torch.nn.Sequential(normalized(kind(channels, head_count(channels))))
             if form is not None:
-                (record,) = rewrite_attention(module, torch.randn(shape), Request(form))
+                (record,) = rewrite_attention(module, {"input": torch.randn(shape)}, Request(form))
                 if record.form is Decomposition.REFERENCE:
                     raise RuntimeError(f"the attention was not rewritten: {record.reason}")
             return untouched(module.eval(), shape, scratch / f"{form or 'reference'}.onnx")
