@@ -81,6 +81,7 @@ def open_collector(
             f"'{model.path.name}' has nothing to calibrate.",
             found="no convolution or linear layer with a constant weight" + _inside_control_flow(proto),
             expected="a float32 graph with one or more",
+            next_step="leave it in floating point; profile and build take it as it is",
         )
     observers = _observers(proto, wanted, per_channel=per_channel, sampling=sampling)
     with TemporaryDirectory(prefix="linglos-calibrate-") as folder:
