@@ -320,6 +320,7 @@ def check_parity(
     images: int = 256,
     threads: int = 0,
     layers: bool | None = None,
+    locate: bool = False,
     preprocess: PreprocessOptions | None = None,
     criteria: StrPath | None = None,
     limits: Mapping[str, float | None] | None = None,
@@ -339,6 +340,7 @@ def check_parity(
         images: Largest number of images.
         threads: Threads of ONNX Runtime, 0 for its own choice.
         layers: Whether inner tensors are compared with the float32 graph's: judged if ``None``, and reported if true.
+        locate: Whether the first tensor is looked for that is not what it should be.
         preprocess: How images become the input of graphs that do not say it themselves; a bundle says it.
         criteria: A file of limits, as docs/parity.md describes it.
         limits: Limits of all outputs by name, on top of the file's; ``None`` as a limit asks for nothing.
@@ -364,6 +366,7 @@ def check_parity(
         images=images,
         threads=threads,
         layers=layers,
+        locate=locate,
         preprocess=preprocess or PreprocessOptions(),
         criteria=_path_of(criteria),
         limits=limits or {},

@@ -16,7 +16,7 @@ from linglos_deploy.files import atomic_file
 from linglos_deploy.quantization.plan import QuantPlan
 from linglos_deploy.reports.doctor import DoctorReport
 from linglos_deploy.reports.export import ExportReport
-from linglos_deploy.reports.parity import LayerReport, ParityReport
+from linglos_deploy.reports.parity import LayerReport, Location, ParityReport
 from linglos_deploy.reports.profile import ProfileReport
 
 PUBLISHED = {
@@ -25,6 +25,7 @@ PUBLISHED = {
     "engine": EngineRecord,
     "export": ExportReport,
     "layers": LayerReport,
+    "location": Location,
     "parity": ParityReport,
     "plan": QuantPlan,
     "profile": ProfileReport,

@@ -103,7 +103,7 @@ def show_parity_outcome(outcome: ParityOutcome, console: Console) -> None:
     from linglos_deploy.reports.text import renderables
 
     show_parity(outcome.reports, console)
-    for part in renderables(outcome.layers, width=console.width):
+    for part in renderables([*outcome.layers, *outcome.locations], width=console.width):
         console.print(part)
 
 

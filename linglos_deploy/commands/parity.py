@@ -56,6 +56,7 @@ def parity(
         bool | None,
         typer.Option("--layers/--no-layers", help="Show every inner tensor; or do not look at them. [default: judge]"),
     ] = None,
+    locate: Annotated[bool, typer.Option("--locate", help="Find the first layer that goes wrong.")] = False,
     criteria: Annotated[
         Path | None,
         typer.Option(
@@ -92,6 +93,7 @@ def parity(
       linglos-deploy parity build/linglo_s --junit parity.xml
       linglos-deploy parity build/linglo_s --checkpoint best.safetensors --data val/
       linglos-deploy parity model.int8.onnx --reference model.onnx --data val/ --limit sqnr_db=25
+      linglos-deploy parity build/linglo_s --locate --checkpoint best.safetensors --data val/
     """
     from linglos_deploy import api
     from linglos_deploy.models.loading import ModelSource
@@ -119,8 +121,9 @@ def parity(
         ),
         threads=threads,
         layers=layers,
+        locate=locate,
         progress=Terminal(quiet=quiet),
     )
-    write_reports([*outcome.reports, *outcome.layers], html=html, junit=junit)
+    write_reports([*outcome.reports, *outcome.layers, *outcome.locations], html=html, junit=junit)
     show(outcome, show_parity_outcome, as_json=as_json)
     return outcome.passed

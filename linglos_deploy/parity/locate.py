@@ -9,7 +9,7 @@ holds a handful of tensors.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,9 +24,9 @@ from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.reports.parity import Location, Probe
 from linglos_deploy.signature import Batch
 
-LIMIT_DB = 90.0
-"""SQNR below which a tensor has left its reference, where both compute the same: far below the order of sums, and far
-above one weight in a million with the wrong sign."""
+LIMIT_DB = 110.0
+"""SQNR below which a tensor has left its reference, where both compute the same in the same order: such graphs agree to
+the bit, and graphs that sum in another order to 120 dB."""
 
 
 def locate(
@@ -36,6 +36,7 @@ def locate(
     *,
     runtime: Runtime,
     names: tuple[str, str],
+    among: Collection[str] | None = None,
     limit_db: float = LIMIT_DB,
     progress: Progress = SILENT,
 ) -> Location:
@@ -48,6 +49,7 @@ def locate(
         batch: Inputs of both.
         runtime: Runs both.
         names: What the report calls both.
+        among: Tensors to look at; all that both graphs share if ``None``.
         limit_db: SQNR below which a tensor counts as another one.
         progress: Told of every look.
 
@@ -55,7 +57,7 @@ def locate(
         Where it is; ``tensor`` is ``None`` if the outputs are within the limit, or both share no tensor.
     """
     with tempfile.TemporaryDirectory(prefix="linglos-locate-") as folder, progress.stage("Locating") as advance:
-        search = _Search(reference, candidate, batch, runtime, Path(folder), limit_db)
+        search = _Search(reference, candidate, batch, runtime, Path(folder), limit_db, among)
         order = search.order
         first: int | None = None
         if order and not search.clean(len(order) - 1):
@@ -81,11 +83,13 @@ class _Search:
     runtime: Runtime
     folder: Path
     limit_db: float
+    among: Collection[str] | None = None
     runs: int = 0
     seen: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.order = shared_tensors(self.reference, self.candidate)
+        shared = shared_tensors(self.reference, self.candidate)
+        self.order = tuple(name for name in shared if self.among is None or name in self.among)
         self.last_reader = _last_readers(self.candidate, self.order)
 
     def cut(self, index: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,7 @@ from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.plan import QuantPlan
 from linglos_deploy.reports.parity import Finding, ParityOutcome
 from linglos_deploy.signature import Batch, ModelSignature, TensorSpec
+from linglos_deploy.verbs.locating import export_again, locate_in, locating_images
 from linglos_deploy.verbs.referee import graph_noise, pytorch_noise
 from linglos_deploy.verbs.verdicts import (
     BATCH,
@@ -72,6 +74,7 @@ class ParityRequest:
         threads: Threads of ONNX Runtime, 0 for its own choice.
         layers: Whether inner tensors are compared with those of the float32 graph: judged if ``None``, judged and
             reported one by one if true.
+        locate: Whether the first tensor is looked for that is not what it should be.
         criteria: A file of limits; see :mod:`linglos_deploy.parity.criteria`.
         limits: Limits of all outputs, on top of the file's.
         preprocess: How images become the input of graphs that do not say so themselves; a bundle says it.
@@ -85,6 +88,7 @@ class ParityRequest:
     images: int = 256
     threads: int = 0
     layers: bool | None = None
+    locate: bool = False
     criteria: Path | None = None
     limits: Mapping[str, float | None] = field(default_factory=dict)
     preprocess: PreprocessOptions = NOTHING_SAID
@@ -104,8 +108,9 @@ def check(request: ParityRequest, *, progress: Progress = SILENT) -> ParityOutco
     else:
         verdicts = _check_alone(request, progress)
     reports = tuple(verdict.report for verdict in verdicts)
+    locations = tuple(verdict.location for verdict in verdicts if verdict.location is not None)
     shown = tuple(verdict.layers for verdict in verdicts if verdict.layers is not None) if request.layers else ()
-    return ParityOutcome(reports, shown, passed=all(report.passed for report in reports))
+    return ParityOutcome(reports, shown, passed=all(report.passed for report in reports), locations=locations)
 
 
 def golden_sets(
@@ -215,9 +220,40 @@ def _check_bundle(request: ParityRequest, bundle: Bundle, progress: Progress) ->
                 criteria=read_criteria(request.criteria, request.limits),
                 progress=progress,
             )
+        if request.locate:
+            verdicts = _located(request, bundle, runnable, verdicts, golden or [data], progress)
     command = f"linglos-deploy parity {request.candidate}"
     left = [not_checked(subject, reason, command) for subject in subjects if (reason := why_not_here(subject))]
     return with_findings(verdicts, subjects, plan_findings, left)
+
+
+def _located(
+    request: ParityRequest,
+    bundle: Bundle,
+    subjects: Sequence[Subject],
+    verdicts: Sequence[Verdict],
+    sets: Sequence[InputSet | None],
+    progress: Progress,
+) -> list[Verdict]:
+    """Add to each verdict on a graph where that graph first goes wrong.
+
+    The float32 graph is compared with a fresh export of the PyTorch model; without one, nothing tells what its inner
+    tensors should be.
+    """
+    table = CalibrationTable.load(bundle.path / TABLE) if TABLE in bundle.manifest.files else None
+    ranges = {name: seen.absolute_maximum for name, seen in table.tensors.items()} if table is not None else {}
+    found = []
+    with tempfile.TemporaryDirectory(prefix="linglos-again-") as folder:
+        for subject, verdict in zip(subjects, verdicts, strict=True):
+            if isinstance(subject.graph, OnnxArtifact) and subject.like is None and request.source is not None:
+                model = load_model(request.source, progress=progress)
+                subject = replace(subject, counterpart=export_again(model, subject.graph, Path(folder) / "again.onnx"))
+            batch = locating_images([images for images in sets if images is not None], subject.graph.signature)
+            if isinstance(subject.graph, OnnxArtifact) and subject.like is not None:
+                place = locate_in(subject, batch, ranges=ranges, threads=request.threads, progress=progress)
+                verdict = replace(verdict, location=place)
+            found.append(verdict)
+    return found
 
 
 def bundle_subjects(bundle: Bundle, precision: Precision | None = None) -> list[Subject]:
@@ -360,7 +396,7 @@ def _check_alone(request: ParityRequest, progress: Progress) -> tuple[Verdict, .
     with ExitStack() as stack:
         data = _data_set(stack, request, graph, spec, _Reference(reference, request.source), progress)
         assert data is not None
-        return check_subjects(
+        (verdict,) = check_subjects(
             [subject],
             [data],
             threads=request.threads,
@@ -368,6 +404,10 @@ def _check_alone(request: ParityRequest, progress: Progress) -> tuple[Verdict, .
             criteria=read_criteria(request.criteria, request.limits),
             progress=progress,
         )
+        if request.locate:
+            batch = locating_images([data], subject.graph.signature)
+            verdict = replace(verdict, location=locate_in(subject, batch, threads=request.threads, progress=progress))
+        return (verdict,)
 
 
 def open_candidate(path: Path) -> OnnxArtifact | EngineArtifact:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from linglos_deploy.artifacts import OnnxArtifact, TorchModel, load_onnx
@@ -20,11 +21,15 @@ from linglos_deploy.exporters.precision import convert_precision
 from linglos_deploy.exporters.rounding import with_explicit_rounding
 from linglos_deploy.parity.layerwise import FLOOR_DB
 from linglos_deploy.parity.locate import LIMIT_DB, locate
+from linglos_deploy.parity.positions import first_images
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.apply import apply_plan
 from linglos_deploy.reports.parity import Location
-from linglos_deploy.signature import Batch
-from linglos_deploy.verbs.verdicts import Subject
+from linglos_deploy.signature import Batch, ModelSignature
+from linglos_deploy.verbs.verdicts import InputSet, Subject
+
+PER_SET = 2
+"""Images of each set that a graph is looked into with; two show a leak between them."""
 
 ROUNDED_LIMIT_DB = {Precision.FP16: 45.0, Precision.BF16: 27.0, Precision.INT8: 15.0}
 """SQNR to the float32 graph below which a tensor is out of the ordinary, where no clean twin can be made."""
@@ -76,9 +81,16 @@ def locate_in(
         batch,
         runtime=OnnxRuntime(threads=threads, optimize=False),
         names=(name, subject.name),
+        among={output for node in load_onnx(like.path).graph.node for output in node.output},
         limit_db=limit,
         progress=progress,
     )
+
+
+def locating_images(sets: Sequence[InputSet], signature: ModelSignature) -> Batch:
+    """Return a few images of every set: what grey ones hide, such as swapped colours, noise shows."""
+    found = [first_images(images.batches(signature), PER_SET) for images in sets]
+    return {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
 
 
 def clean_twin(subject: Subject, ranges: Mapping[str, float]) -> onnx.ModelProto | None:

@@ -28,7 +28,7 @@ from linglos_deploy.parity.structure import prove
 from linglos_deploy.parity.verdict import Criteria, Limits, check_parity
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.plan import QuantPlan
-from linglos_deploy.reports.parity import Finding, LayerReport, OutputParity, ParityReport, StructuralProof
+from linglos_deploy.reports.parity import Finding, LayerReport, Location, OutputParity, ParityReport, StructuralProof
 from linglos_deploy.signature import Batch, ModelSignature
 
 BATCH = 8
@@ -118,11 +118,13 @@ class Verdict:
         report: The verdict.
         layers: Its inner tensors next to its parent's; ``None`` if they were not compared.
         reached: What to hold a later check against.
+        location: Where it first goes wrong, if that was asked for.
     """
 
     report: ParityReport
     layers: LayerReport | None
     reached: tuple[Reached, ...]
+    location: Location | None = None
 
 
 def check_subjects(

@@ -155,3 +155,19 @@ def test_the_best_class_of_random_weights_is_not_judged(precision: Precision) ->
     assert trained.top1_agreement is not None
     assert random.top1_agreement is None
     assert random.cosine == trained.cosine
+
+
+@pytest.mark.parametrize(("noise", "limit"), [(150.0, 100.0), (116.0, 100.0), (80.0, 65.0), (20.0, 25.0)])
+def test_a_float32_graph_is_held_to_what_its_reference_itself_holds(noise: float, limit: float) -> None:
+    limits = Criteria.for_precision(Precision.FP32, noise_db={"boxes": noise}).of("boxes")
+    assert limits.sqnr_db == limit
+    strict = Criteria.for_precision(Precision.FP32).limits
+    assert limits.max_relative == pytest.approx(1e-4 * 10 ** ((100 - limit) / 20))
+    assert (limits == strict) == (limit == 100)
+    assert Criteria.for_precision(Precision.INT8, noise_db={"boxes": noise}).outputs == {}
+
+
+def test_random_weights_are_not_judged_by_what_is_chance() -> None:
+    limits = Criteria.for_precision(Precision.INT8, trained=False).limits
+    assert (limits.top1_agreement, limits.variation_db, limits.group_db) == (None, None, None)
+    assert limits.sqnr_db == 13

@@ -21,6 +21,7 @@ from linglos_deploy.reports.parity import (
     CriterionResult,
     Finding,
     LayerReport,
+    Location,
     Metric,
     OutputParity,
     ParityReport,
@@ -137,6 +138,37 @@ def layer_sections(report: LayerReport) -> tuple[Section, ...]:
             + where,
             charts=(chart,) if len(report.layers) > 1 else (),
             tables=(table,) if worst else (),
+        ),
+    )
+
+
+@sections_of.register
+def location_sections(report: Location) -> tuple[Section, ...]:
+    """Where a graph first goes wrong, what feeds it, and how the error grows."""
+    if report.tensor is None:
+        summary = f"Every tensor that was looked at is that of {report.reference}, to {report.limit_db:g} dB."
+    else:
+        module = f", PyTorch module {report.module}" if report.module else ""
+        summary = (
+            f"{report.layer} is the first layer that is not what it should be{module}: "
+            f"{report.tensor} has {report.sqnr_db:.1f} dB, limit {report.limit_db:g}; what it reads is right."
+        )
+    facts = [("compared with", report.reference), ("tensors", str(report.tensors)), ("runs", str(report.runs))]
+    if report.tensor is not None:
+        facts += [("layer", str(report.layer)), ("node", str(report.node)), ("reads", ", ".join(report.feeds))]
+    chart = LineChart(
+        title="SQNR of the tensors that were looked at (dB)",
+        caption="From input to output.",
+        labels=tuple(probe.tensor for probe in report.probes),
+        values=tuple(probe.sqnr_db for probe in report.probes),
+        limit=report.limit_db,
+    )
+    return (
+        Section(
+            title=f"Where {report.candidate} first goes wrong",
+            summary=summary,
+            facts=tuple(facts),
+            charts=(chart,) if len(report.probes) > 1 else (),
         ),
     )
 

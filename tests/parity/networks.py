@@ -1,0 +1,50 @@
+"""Two networks that are not LinGlo: one of token mixing, one of convolutions with batch normalization."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from linglos_deploy.models.factory import ModelDescription
+
+
+class Mixing(nn.Module):
+    def __init__(self, tokens: int, channels: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.tokens = nn.Sequential(nn.Linear(tokens, 2 * tokens), nn.GELU(), nn.Linear(2 * tokens, tokens))
+        self.channels = nn.Sequential(nn.Linear(channels, 3 * channels), nn.GELU(), nn.Linear(3 * channels, channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.tokens(self.norm1(x).transpose(1, 2)).transpose(1, 2)
+        return x + self.channels(self.norm2(x))
+
+
+class Mixer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 24, 8, stride=8)
+        self.blocks = nn.Sequential(Mixing(16, 24), Mixing(16, 24))
+        self.head = nn.Linear(24, 5)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        tokens = self.patches(image).flatten(2).transpose(1, 2)
+        answer: torch.Tensor = self.head(self.blocks(tokens).mean(dim=1))
+        return answer
+
+
+def mixer() -> ModelDescription:
+    torch.manual_seed(1)
+    return ModelDescription(Mixer(), name="mixer", size_divisor=32)
+
+
+def convnet() -> ModelDescription:
+    torch.manual_seed(2)
+    layers: list[nn.Module] = []
+    for inner, outer in ((3, 8), (8, 16), (16, 24)):
+        norm = nn.BatchNorm2d(outer)
+        nn.init.uniform_(norm.running_var, 0.5, 2.0)
+        nn.init.normal_(norm.running_mean, std=0.2)
+        layers += [nn.Conv2d(inner, outer, 3, stride=2, padding=1, bias=False), norm, nn.SiLU()]
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 6)]
+    return ModelDescription(nn.Sequential(*layers), name="convnet", size_divisor=8)

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from linglos_deploy.choices import Precision
+from linglos_deploy.parity.positions import check_positions, first_images
+
+X = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
+BATCHES = [{"image": X[:3]}, {"image": X[3:]}]
+
+
+@pytest.mark.parametrize("precision", [*Precision])
+def test_a_model_that_looks_at_each_image_alone_passes(runner: Any, precision: Precision) -> None:
+    found = check_positions(runner(y=lambda x: 3 * x, z=lambda x: x.sum(axis=1)), BATCHES, precision)
+    assert found.passed
+    assert "3 others" in found.found
+
+
+@pytest.mark.parametrize("precision", [*Precision])
+@pytest.mark.parametrize("share", [1.0, 0.1, 0.05, 0.01])
+def test_a_leak_between_images_fails(runner: Any, precision: Precision, share: float) -> None:
+    def leaking(x: np.ndarray) -> np.ndarray:
+        return np.asarray(x + share * (x.mean(axis=0) - x))
+
+    found = check_positions(runner(clean=lambda x: x, y=leaking), BATCHES, precision)
+    assert found.passed is False
+    assert "'y'" in found.found
+
+
+def test_an_image_that_answers_by_its_place_fails(runner: Any) -> None:
+    places = runner(y=lambda x: x * (1 + np.arange(len(x))[:, None]))
+    assert check_positions(places, BATCHES, Precision.INT8).passed is False
+
+
+def test_nan_in_company_fails(runner: Any) -> None:
+    found = check_positions(runner(y=lambda x: x if len(x) == 1 else x * np.nan), BATCHES, Precision.FP32)
+    assert found.passed is False
+
+
+def test_an_answer_that_one_rounding_moved_does_not_fail_the_others(runner: Any) -> None:
+    def one_moved(x: np.ndarray) -> np.ndarray:
+        answer = x.copy()
+        if len(x) > 1:
+            answer[(x == X[0]).all(axis=1)] += 0.01
+        return answer
+
+    assert check_positions(runner(y=one_moved), BATCHES, Precision.INT8).passed
+
+
+def test_one_image_is_said_to_be_too_few(runner: Any) -> None:
+    assert check_positions(runner(y=lambda x: x), [{"image": X[:1]}] * 5, Precision.FP32).passed is None
+
+
+def test_the_first_images_differ_from_one_another() -> None:
+    found = first_images([{"image": X[[0, 0, 1]]}, {"image": X[[1, 2]]}, {"image": X[5:]}], 4)["image"]
+    assert np.array_equal(found, X[[0, 1, 2, 5]])
