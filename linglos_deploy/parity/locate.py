@@ -9,7 +9,7 @@ holds a handful of tensors.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def locate(
     *,
     runtime: Runtime,
     names: tuple[str, str],
-    among: Collection[str] | None = None,
+    parent: onnx.ModelProto | None = None,
     limit_db: float = LIMIT_DB,
     progress: Progress = SILENT,
 ) -> Location:
@@ -49,7 +49,7 @@ def locate(
         batch: Inputs of both.
         runtime: Runs both.
         names: What the report calls both.
-        among: Tensors to look at; all that both graphs share if ``None``.
+        parent: The float32 graph whose tensors are looked at and whose layers are named; the reference if ``None``.
         limit_db: SQNR below which a tensor counts as another one.
         progress: Told of every look.
 
@@ -57,7 +57,7 @@ def locate(
         Where it is; ``tensor`` is ``None`` if the outputs are within the limit, or both share no tensor.
     """
     with tempfile.TemporaryDirectory(prefix="linglos-locate-") as folder, progress.stage("Locating") as advance:
-        search = _Search(reference, candidate, batch, runtime, Path(folder), limit_db, among)
+        search = _Search(reference, candidate, batch, runtime, Path(folder), limit_db, parent or reference)
         order = search.order
         first: int | None = None
         if order and not search.clean(len(order) - 1):
@@ -83,13 +83,14 @@ class _Search:
     runtime: Runtime
     folder: Path
     limit_db: float
-    among: Collection[str] | None = None
+    parent: onnx.ModelProto
     runs: int = 0
     seen: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shared = shared_tensors(self.reference, self.candidate)
-        self.order = tuple(name for name in shared if self.among is None or name in self.among)
+        named = {name for node in self.parent.graph.node for name in node.output}
+        self.order = tuple(name for name in shared if name in named)
         self.last_reader = _last_readers(self.candidate, self.order)
 
     def cut(self, index: int) -> list[str]:
@@ -163,7 +164,7 @@ def _describe(search: _Search, first: int | None, names: tuple[str, str], limit_
         )
     tensor = search.order[first]
     node = producers(search.candidate.graph)[tensor]
-    layer = _missing_maker(search, tensor) or producers(search.reference.graph)[tensor].name
+    layer = _missing_maker(search, tensor) or producers(search.parent.graph)[tensor].name
     return Location(
         reference=names[0],
         candidate=names[1],
@@ -181,11 +182,11 @@ def _describe(search: _Search, first: int | None, names: tuple[str, str], limit_
 
 
 def _missing_maker(search: _Search, tensor: str) -> str | None:
-    """Return the first node of the reference that the candidate lacks on the way to ``tensor``."""
+    """Return the first node of the parent that the candidate lacks on the way to ``tensor``."""
     shared = set(search.order)
-    makers = producers(search.reference.graph)
+    makers = producers(search.parent.graph)
     theirs = {name for node in search.candidate.graph.node for name in node.output}
-    known = consumers(search.reference.graph).keys()
+    known = consumers(search.parent.graph).keys()
     waiting, missing = list(makers[tensor].input), []
     while waiting:
         name = waiting.pop()

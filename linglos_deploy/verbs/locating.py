@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,9 @@ from linglos_deploy.exporters.export import export_onnx
 from linglos_deploy.exporters.precision import convert_precision
 from linglos_deploy.exporters.rounding import with_explicit_rounding
 from linglos_deploy.parity.layerwise import FLOOR_DB
-from linglos_deploy.parity.locate import LIMIT_DB, locate
+from linglos_deploy.parity.locate import LIMIT_DB, locate, module_of
 from linglos_deploy.parity.positions import first_images
+from linglos_deploy.parity.structure import prove
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.apply import apply_plan
 from linglos_deploy.reports.parity import Location
@@ -75,16 +77,29 @@ def locate_in(
         else:
             reference, name = twin, f"{like.path.name}, made {subject.precision} again"
     prepare = with_explicit_rounding if subject.precision.floating is not Precision.FP32 else _as_it_is
-    return locate(
+    found = locate(
         prepare(reference),
         prepare(load_onnx(graph.path)),
         batch,
         runtime=OnnxRuntime(threads=threads, optimize=False),
         names=(name, subject.name),
-        among={output for node in load_onnx(like.path).graph.node for output in node.output},
+        parent=load_onnx(like.path),
         limit_db=limit,
         progress=progress,
     )
+    return found if found.tensor is not None else _told_by_structure(found, subject)
+
+
+def _told_by_structure(found: Location, subject: Subject) -> Location:
+    """Name the first difference of structure where no tensor tells: a scale and its integers may both be negated."""
+    if subject.parent is None:
+        return found
+    graphs = load_onnx(subject.parent.path), load_onnx(subject.graph.path)
+    proof = prove(*graphs, subject.precision, plan=subject.plan)
+    if proof.passed:
+        return found
+    first = proof.differences[0]
+    return replace(found, node=first.node, layer=first.layer, module=module_of(first.layer))
 
 
 def locating_images(sets: Sequence[InputSet], signature: ModelSignature) -> Batch:

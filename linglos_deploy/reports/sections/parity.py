@@ -145,7 +145,9 @@ def layer_sections(report: LayerReport) -> tuple[Section, ...]:
 @sections_of.register
 def location_sections(report: Location) -> tuple[Section, ...]:
     """Where a graph first goes wrong, what feeds it, and how the error grows."""
-    if report.tensor is None:
+    if report.tensor is None and report.layer is not None:
+        summary = f"The structure differs first at {report.layer}; no tensor that was looked at tells."
+    elif report.tensor is None:
         summary = f"Every tensor that was looked at is that of {report.reference}, to {report.limit_db:g} dB."
     else:
         module = f", PyTorch module {report.module}" if report.module else ""
@@ -154,7 +156,7 @@ def location_sections(report: Location) -> tuple[Section, ...]:
             f"{report.tensor} has {report.sqnr_db:.1f} dB, limit {report.limit_db:g}; what it reads is right."
         )
     facts = [("compared with", report.reference), ("tensors", str(report.tensors)), ("runs", str(report.runs))]
-    if report.tensor is not None:
+    if report.layer is not None:
         facts += [("layer", str(report.layer)), ("node", str(report.node)), ("reads", ", ".join(report.feeds))]
     chart = LineChart(
         title="SQNR of the tensors that were looked at (dB)",

@@ -253,18 +253,20 @@ def rounded_shortcut(model: onnx.ModelProto) -> None:
 
 @fault("a layer that the plan left in floating point reads a pair", layer=None)
 def rounded_gate(model: onnx.ModelProto) -> None:
-    rounded = {found.input[0]: found.output[0] for found in edits.nodes(model, "QuantizeLinear")}
-    results = {found.input[0]: found.output[0] for found in edits.nodes(model, "DequantizeLinear")}
-    for found in reversed(model.graph.node):
-        if found.op_type not in ("QuantizeLinear", "Add") and found.input[0] in rounded:
-            found.input[0] = results[rounded[found.input[0]]]
+    rounded = {found.output[0]: found.input[0] for found in edits.nodes(model, "QuantizeLinear")}
+    results: dict[str, str] = {}
+    for found in model.graph.node:
+        if found.op_type == "DequantizeLinear" and found.input[0] in rounded:
+            results[rounded[found.input[0]]] = found.output[0]
+        elif found.op_type not in ("QuantizeLinear", "Add", "Cast") and found.input[0] in results:
+            found.input[0] = results[found.input[0]]
             return
     raise LookupError
 
 
 @fault("a tensor is rounded twice", layer=SCALED_READER)
 def doubled_pair(model: onnx.ModelProto) -> None:
-    names = [f"{SCALED}/scale", "quantization/zero_point"]
+    names = list(edits.node(model, f"{SCALED}/QuantizeLinear").input)[1:]
     reader = edits.node(model, SCALED_READER)
     made = [
         helper.make_node("QuantizeLinear", [reader.input[0], *names], ["again/int8"], "again/QuantizeLinear"),
