@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.metadata
 import pkgutil
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +13,8 @@ from linglos_deploy.calibration import methods
 from linglos_deploy.errors import UsageError
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from linglos_deploy.calibration.statistics import TensorStatistics
 
 ENTRY_POINTS = "linglos_deploy.threshold_methods"
@@ -106,5 +107,7 @@ def _modules_in(path: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(module.name for module in pkgutil.iter_modules(path)))
 
 
-def _from_others() -> dict[str, importlib.metadata.EntryPoint]:
-    return {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+def _from_others() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points  # here, because --help imports this module
+
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
