@@ -9,11 +9,11 @@ from torch import nn
 
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.export import export_onnx
-from tests.exporters.conftest import torch_model
+from tests.exporters.conftest import torch_model, trained
 
 
 class Block(nn.Module):
-    """Two linear layers on tokens whose biases are zero, as they are before training."""
+    """Two linear layers on tokens whose biases are equal, as they are before training."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class Block(nn.Module):
         self.fc1 = nn.Linear(12, 12)
         self.fc2 = nn.Linear(12, 12)
         for layer in (self.project, self.fc1, self.fc2):
-            nn.init.zeros_(layer.bias)
+            nn.init.constant_(layer.bias, 0.5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self.project(self.norm(x)).reshape(x.shape)
@@ -30,20 +30,29 @@ class Block(nn.Module):
 
 
 class Tokens(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, *, rows: bool) -> None:
         super().__init__()
+        self.rows = rows
         self.patches = nn.Conv2d(3, 12, 32, stride=32)
         self.blocks = nn.Sequential(Block(), Block())
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.blocks(self.patches(image).flatten(2).transpose(1, 2)).mean(dim=1)
+        tokens = self.patches(image).flatten(2).transpose(1, 2)
+        mixed = self.blocks(tokens.reshape(-1, 12) if self.rows else tokens)
+        return mixed.reshape(tokens.shape).mean(dim=1)
 
 
-@pytest.fixture(scope="module")
-def tokens(tmp_path_factory):
+@pytest.fixture(scope="module", params=[(True, None), (False, None), (False, 2)], ids=["rows", "tokens", "fixed"])
+def tokens(request, tmp_path_factory):
+    """Linear layers as Gemm, as MatMul, and as a Gemm between two Reshapes that onnxsim makes.
+
+    The last one is known by its bias alone; where that equals another's, it bears the name of the module around it.
+    """
+    rows, batch = request.param
     torch.manual_seed(0)
-    model = torch_model(Tokens())
-    artifact = export_onnx(model, ExportConfig(), out=tmp_path_factory.mktemp("tokens") / "tokens.onnx")
+    module = Tokens(rows=rows)
+    model = torch_model(module if batch is None else trained(module))
+    artifact = export_onnx(model, ExportConfig(batch=batch), out=tmp_path_factory.mktemp("tokens") / "tokens.onnx")
     return model.module, onnx.load(artifact.path).graph
 
 
@@ -63,7 +72,7 @@ def test_each_matrix_product_is_called_after_the_layer_that_made_it(tokens):
 def test_weights_bear_the_names_of_their_layer_even_where_their_values_are_equal(tokens):
     _, graph = tokens
     for node in graph.node:
-        if node.op_type in ("Gemm", "MatMul"):
+        if node.op_type in ("Gemm", "MatMul", "LayerNormalization"):
             place = node.name.rpartition("/")[0]
             assert list(node.input)[1:] == [f"{place}.weight", f"{place}.bias"][: len(node.input) - 1]
     used = {name for node in graph.node for name in node.input}
