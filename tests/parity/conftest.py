@@ -78,6 +78,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
     """Export the trained digits network in every precision, with one float32 graph for all."""
     from linglos_deploy import pipeline
     from linglos_deploy.artifacts import open_onnx
+    from linglos_deploy.exporters.config import ExportConfig
     from linglos_deploy.models.loading import ModelSource
 
     folder = tmp_path_factory.mktemp("digits")
@@ -100,6 +101,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
                     ModelSource(checkpoint=CHECKPOINT),
                     folder,
                     name=str(precision),
+                    graph=ExportConfig(precision=Precision.INT8),
                     precision=precision,
                     data=images,
                     engine="none",
