@@ -80,6 +80,7 @@ def test_a_mistyped_command_gets_a_suggestion() -> None:
         ("profile --backend onnx", "onnxruntime"),
         ("export --target jetson-o", "jetson-orin"),
         ("export --variant t", "t"),
+        ("export --decomposition poo", "pooled"),
         ("quantize --method ent", "entropy"),
         ("build --engine no", "none"),
         ("insp", "inspect"),

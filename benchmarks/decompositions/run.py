@@ -35,7 +35,7 @@ from benchmarks.decompositions.race import compare, geometric_mean, interleave, 
 from examples.other_attention.model import FusedAttention
 from linglos_deploy.artifacts import TorchModel, open_onnx
 from linglos_deploy.choices import Precision
-from linglos_deploy.exporters.config import Decomposition, ExportConfig
+from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.decompositions.rewrite import Request, rewrite_attention
 from linglos_deploy.exporters.precision import BFLOAT16_OPSET, KINDS, convert_precision
 from linglos_deploy.exporters.retype import PlainConstants, RetypeFloats
@@ -99,17 +99,17 @@ def _stages(
         positions = 56 >> stage
         shape = shape_of(channels, positions)
 
-        def graph(form: Decomposition | None, channels: int = channels, shape: tuple[int, ...] = shape) -> Path:
+        def graph(form: str | None, channels: int = channels, shape: tuple[int, ...] = shape) -> Path:
             torch.manual_seed(0)
             module = torch.nn.Sequential(normalized(kind(channels, head_count(channels))))
             if form is not None:
                 (record,) = rewrite_attention(module, {"input": torch.randn(shape)}, Request(form))
-                if record.form is Decomposition.REFERENCE:
+                if record.form == "reference":
                     raise RuntimeError(f"the attention was not rewritten: {record.reason}")
             return untouched(module.eval(), shape, scratch / f"{form or 'reference'}.onnx")
 
         graphs = {"reference": graph(None)}
-        for form in (Decomposition.AUTO, Decomposition.POOLED, Decomposition.REASSOCIATED):
+        for form in ("auto", "pooled", "reassociated"):
             graphs[str(form)] = graph(form)
         samples = np.concatenate(
             [
@@ -132,7 +132,7 @@ def network(variant: str, scratch: Path, rounds: int) -> dict[str, object]:
     for size in (224, 512):
         model, shape = linglo(variant, size), (1, 3, size, size)
         graphs = {"untouched": untouched(model.module, shape, scratch / f"untouched_{size}.onnx")}
-        for form in (Decomposition.AUTO, Decomposition.POOLED, Decomposition.REASSOCIATED):
+        for form in ("auto", "pooled", "reassociated"):
             graphs[str(form)] = ours(model, scratch / f"{form}_{size}.onnx", ExportConfig(decomposition=form))
         for runtime in ("onnxruntime", "openvino"):
             results = race(graphs, runtime=runtime, shape=shape, rounds=rounds, runs=3 if size < 400 else 1)
@@ -191,9 +191,7 @@ def sixteen(variant: str, scratch: Path, rounds: int) -> dict[str, object]:
         model = load_model(ModelSource(variant=name))
         config = ExportConfig(dynamic=True, precision=Precision.FP16)
         source = open_onnx(ours(model, scratch / f"{name}.onnx", config))
-        plain = ours(
-            model, scratch / f"{name}.reference.onnx", ExportConfig(dynamic=True, decomposition=Decomposition.REFERENCE)
-        )
+        plain = ours(model, scratch / f"{name}.reference.onnx", ExportConfig(dynamic=True, decomposition="reference"))
         graphs = {}
         for precision, kind in KINDS.items():
             typed = convert_precision(source, precision, out=scratch / f"{name}.{precision}.onnx")

@@ -17,7 +17,7 @@ from examples.other_attention.model import tokens
 from linglos_deploy.artifacts import OnnxArtifact, TorchModel
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.choices import Weights
-from linglos_deploy.exporters.config import Decomposition, ExportConfig
+from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.decompositions.records import read_attention
 from linglos_deploy.exporters.export import export_onnx
 from linglos_deploy.images.preprocessing import PreprocessSpec
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> float:
     )
     graphs = [
         export_onnx(model, ExportConfig(decomposition=form), out=options.folder / f"{form}.onnx")
-        for form in (Decomposition.REFERENCE, Decomposition.AUTO)
+        for form in ("reference", "auto")
     ]
     for record in read_attention(graphs[1].path):
         saved = 1 - record.macs_after / record.macs_before

@@ -10,9 +10,15 @@ import typer
 from linglos_deploy import options
 from linglos_deploy.choices import Precision, resolve_precision
 from linglos_deploy.console import Terminal
-from linglos_deploy.exporters.config import Decomposition, ExportConfig
+from linglos_deploy.exporters.config import ExportConfig
+from linglos_deploy.exporters.decompositions.registry import AUTO, check_decomposition, decompositions
 from linglos_deploy.models.variants import Task
 from linglos_deploy.running import show
+
+
+def complete_decomposition(incomplete: str) -> list[str]:
+    """Return the decompositions whose names begin so, for the shell."""
+    return [name for name in decompositions() if name.startswith(incomplete)]
 
 
 def export(
@@ -86,8 +92,15 @@ def export(
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Fix the batch size; open by default.")] = None,
     opset: Annotated[int, typer.Option("--opset", help="ONNX operator set.")] = 20,
     decomposition: Annotated[
-        Decomposition, typer.Option("--decomposition", help="How key-only attention is written down.")
-    ] = Decomposition.AUTO,
+        str,
+        typer.Option(
+            "--decomposition",
+            callback=check_decomposition,
+            metavar=f"<{'|'.join(decompositions())}>",
+            autocompletion=complete_decomposition,
+            help="How key-only attention is written down.",
+        ),
+    ] = AUTO,
     embed_preprocessing: Annotated[
         bool, typer.Option("--embed-preprocessing", help="Let the graph take uint8 pixels and normalize them itself.")
     ] = False,

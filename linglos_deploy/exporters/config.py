@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from linglos_deploy.choices import Precision
 from linglos_deploy.errors import UsageError
+from linglos_deploy.exporters.decompositions.registry import AUTO, check_decomposition
 
 OPSETS = range(20, 24)
 """Opsets that can be asked for; docs/decisions/opset.md says why 20 is the least and the default."""
-
-
-class Decomposition(StrEnum):
-    """How key-only attention is written down; all of them compute the same function.
-
-    ``AUTO`` lets a cost model choose per layer, ``MEASURED`` a stopwatch; the others are used wherever they apply.
-    """
-
-    AUTO = "auto"
-    REFERENCE = "reference"
-    POOLED = "pooled"
-    REASSOCIATED = "reassociated"
-    MEASURED = "measured"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +21,23 @@ class ExportConfig:
         dynamic: Whether height and width may change from run to run.
         batch: Images per run; ``None`` leaves it open.
         embed_preprocessing: Whether the graph takes uint8 N x H x W x 3 pixels and normalizes them itself.
-        decomposition: How key-only attention is written down.
-        precision: What the graph is meant for. The export itself is float32; but for INT8 ``AUTO`` keeps every product
+        decomposition: How key-only attention is written down: a form of ``decompositions/forms``, ``reference`` for the
+            one as trained, ``auto`` or ``measured`` for a choice per layer.
+        precision: What the graph is meant for. The export itself is float32; but for INT8 ``auto`` keeps every product
             that a quantizer can take, and for 16 bits no fold relies on sums that only float32 keeps.
-        measure_on: Backend on whose clock ``MEASURED`` decides.
+        measure_on: Backend on whose clock ``measured`` decides.
     """
 
     opset: int = 20
     dynamic: bool = False
     batch: int | None = None
     embed_preprocessing: bool = False
-    decomposition: Decomposition = Decomposition.AUTO
+    decomposition: str = AUTO
     precision: Precision = Precision.FP32
     measure_on: str = "onnxruntime"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "decomposition", Decomposition(self.decomposition))
+        check_decomposition(self.decomposition)
         object.__setattr__(self, "precision", Precision(self.precision))
         if self.opset not in OPSETS:
             raise UsageError(

@@ -18,9 +18,10 @@ from linglos_deploy.backends.registry import runtime
 from linglos_deploy.choices import Precision
 from linglos_deploy.codec import to_builtins
 from linglos_deploy.errors import ExportError, UsageError
-from linglos_deploy.exporters.config import Decomposition, ExportConfig
+from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.decompositions.measured import RuntimeTimer
 from linglos_deploy.exporters.decompositions.records import METADATA_KEY, AttentionRecord
+from linglos_deploy.exporters.decompositions.registry import MEASURED
 from linglos_deploy.exporters.decompositions.rewrite import Request, rewrite_attention
 from linglos_deploy.exporters.folding import FoldBatchNorms
 from linglos_deploy.exporters.naming import read_scopes, rename
@@ -34,7 +35,7 @@ from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.signature import Dim
 
-__all__ = ["Decomposition", "ExportConfig", "export_onnx"]
+__all__ = ["ExportConfig", "export_onnx"]
 
 TOOLS = ("linglos-deploy", "torch", "onnx", "onnxscript", "onnx-ir", "onnxsim")
 METADATA_PREFIX = "linglos."
@@ -121,7 +122,7 @@ def _preprocessing(model: TorchModel) -> PreprocessSpec:
 
 def _request(config: ExportConfig) -> Request:
     timer = None
-    if config.decomposition is Decomposition.MEASURED:
+    if config.decomposition == MEASURED:
         timer = RuntimeTimer(runtime(config.measure_on), config)
     return Request(
         decomposition=config.decomposition,
@@ -155,7 +156,7 @@ def _metadata(model: TorchModel, config: ExportConfig, attention: tuple[Attentio
         "weights_digest": model.digest,
         "weights": str(model.weights),
         "size_divisor": str(model.size_divisor),
-        "decomposition": str(config.decomposition),
+        "decomposition": config.decomposition,
         METADATA_KEY: _json(attention),
         "tools": _json(tool_versions(*TOOLS)),
     }

@@ -11,7 +11,7 @@ from torch import nn
 
 from linglos_deploy.artifacts import OnnxArtifact, TorchModel
 from linglos_deploy.choices import Weights
-from linglos_deploy.exporters.config import Decomposition, ExportConfig
+from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.export import export_onnx
 from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.models.linglo import LinGlo
@@ -66,7 +66,7 @@ def classifier() -> TorchModel:
 def exported(classifier: TorchModel, tmp_path_factory: pytest.TempPathFactory) -> OnnxArtifact:
     """The tiny classifier with dynamic batch, as written in PyTorch."""
     out = tmp_path_factory.mktemp("exported") / "tiny.onnx"
-    return export_onnx(classifier, ExportConfig(decomposition=Decomposition.REFERENCE), out=out)
+    return export_onnx(classifier, ExportConfig(decomposition="reference"), out=out)
 
 
 @pytest.fixture(scope="session")

@@ -9,14 +9,12 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from linglos_deploy.exporters.config import Decomposition
 from linglos_deploy.exporters.decompositions.channels_last import OnTokens
 from linglos_deploy.exporters.decompositions.folds import absorb_bias, centre, fold_affine_into_gate
 from linglos_deploy.exporters.decompositions.gate import read_gate
 from linglos_deploy.exporters.decompositions.layer import MapLayer, TokenLayer, read_layer
-from linglos_deploy.exporters.decompositions.pooled import PooledMap, PooledTokens
-from linglos_deploy.exporters.decompositions.reassociated import ReassociatedMap, ReassociatedTokens
 from linglos_deploy.exporters.decompositions.reference import reference
+from linglos_deploy.exporters.decompositions.registry import form_names, load_form
 from linglos_deploy.models.attention import Norm, SaliencyGate, SaliencyLayer
 from linglos_deploy.models.linglo import AttentionLayer, KeyOnlyAttention
 
@@ -78,7 +76,7 @@ def _as_trained(case: Case, dtype: torch.dtype) -> torch.Tensor:
     return linear(gate.out, gate.out_bias, key * context[:, :, None]).reshape(case.x.shape)
 
 
-FORMS = {"pooled": (PooledMap, PooledTokens), "reassociated": (ReassociatedMap, ReassociatedTokens)}
+FORMS = [pytest.param(load_form(name), id=name) for name in form_names()]
 
 
 @pytest.mark.parametrize("dtype", LIMITS)
@@ -89,12 +87,11 @@ def test_every_form_agrees_with_the_reference_in_both_layouts(form, dtype, case)
     expected = _as_trained(case, torch.float64)
     gate = read_gate(case.gate)
     assert _difference(reference(gate, case.x.flatten(2)).reshape(case.x.shape), expected) < 1e-10
-    on_maps, on_tokens = FORMS[form]
     x = case.x.to(dtype)
     # a gate that is nearly one-hot magnifies float32's rounding in the module as trained, too
     limit = max(LIMITS[dtype], 4 * _difference(_as_trained(case, dtype).double(), expected))
-    assert _difference(on_maps(gate, dtype=dtype)(x).double(), expected) < limit
-    channels_last = OnTokens(on_tokens(gate, dtype=dtype))(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    assert _difference(form.on_maps(gate, dtype=dtype)(x).double(), expected) < limit
+    channels_last = OnTokens(form.on_tokens(gate, dtype=dtype))(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
     assert _difference(channels_last.double(), expected) < limit
 
 
@@ -152,7 +149,7 @@ def _layer(case: Case, *, seed: int, affine: bool) -> tuple[SaliencyLayer, nn.Mo
     return layer, as_trained
 
 
-@pytest.mark.parametrize("form", [Decomposition.POOLED, Decomposition.REASSOCIATED])
+@pytest.mark.parametrize("form", FORMS)
 @given(case=cases(), seed=st.integers(0, 1000), affine=st.booleans())
 @settings(max_examples=40, deadline=None)
 def test_whole_layers_agree_with_the_layer_as_trained(form, case, seed, affine):
@@ -164,7 +161,7 @@ def test_whole_layers_agree_with_the_layer_as_trained(form, case, seed, affine):
     assert _difference(MapLayer(layer, form, dtype=torch.float64)(case.x), expected) < 1e-10
 
 
-@pytest.mark.parametrize("form", [Decomposition.POOLED, Decomposition.REASSOCIATED])
+@pytest.mark.parametrize("form", FORMS)
 def test_whole_layers_agree_in_float32(form):
     torch.manual_seed(0)
     original = AttentionLayer(64)

@@ -16,14 +16,14 @@ from linglos_deploy.artifacts import Step, TorchModel, open_onnx
 from linglos_deploy.backends.calling import returned
 from linglos_deploy.choices import Weights
 from linglos_deploy.errors import ExportError, UsageError
-from linglos_deploy.exporters.config import Decomposition, ExportConfig
+from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.export import export_onnx
 from linglos_deploy.images.preprocessing import normalize
 from linglos_deploy.progress import Silent
 from linglos_deploy.signature import TensorSpec
 from tests.exporters.conftest import FEATURES, linglo, torch_model, trained
 
-REFERENCE = ExportConfig(decomposition=Decomposition.REFERENCE)
+REFERENCE = ExportConfig(decomposition="reference")
 
 
 class Spoken(Silent):

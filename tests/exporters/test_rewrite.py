@@ -10,8 +10,9 @@ from torch import nn
 
 from linglos_deploy.artifacts import TorchModel
 from linglos_deploy.choices import Precision
-from linglos_deploy.exporters.config import Decomposition, ExportConfig
-from linglos_deploy.exporters.decompositions.costs import AttentionSize, choose, macs
+from linglos_deploy.exporters.config import ExportConfig
+from linglos_deploy.exporters.decompositions.costs import choose, macs
+from linglos_deploy.exporters.decompositions.form import AttentionSize
 from linglos_deploy.exporters.decompositions.layer import MapLayer, TokenLayer
 from linglos_deploy.exporters.decompositions.records import read_attention
 from linglos_deploy.exporters.decompositions.rewrite import Request, rewrite_attention
@@ -20,7 +21,7 @@ from linglos_deploy.models.attention import Norm, SaliencyGate
 from linglos_deploy.models.linglo import AttentionLayer, KeyOnlyAttention
 from tests.exporters.conftest import linglo, torch_model, trained
 
-AUTO = Request(Decomposition.AUTO)
+AUTO = Request("auto")
 LARGE, SMALL = torch.zeros(1, 32, 16, 16), torch.zeros(1, 32, 2, 2)
 
 
@@ -34,7 +35,7 @@ def _noise(like: torch.Tensor) -> torch.Tensor:
 
 
 def test_auto_reassociates_where_positions_outnumber_channels():
-    for image, form in ((LARGE, Decomposition.REASSOCIATED), (SMALL, Decomposition.POOLED)):
+    for image, form in ((LARGE, "reassociated"), (SMALL, "pooled")):
         module = _attention()
         expected = module(_noise(image))
         (record,) = rewrite_attention(module, {"image": _noise(image)}, AUTO)
@@ -45,15 +46,15 @@ def test_auto_reassociates_where_positions_outnumber_channels():
 
 def test_auto_keeps_constant_weights_for_int8():
     (record,) = rewrite_attention(_attention(), {"image": _noise(LARGE)}, replace(AUTO, int8=True))
-    assert record.form is Decomposition.POOLED
+    assert record.form == "pooled"
     assert "INT8" in record.reason
 
 
 def test_reference_leaves_the_module_as_trained():
     module = _attention()
-    (record,) = rewrite_attention(module, {"image": _noise(LARGE)}, Request(Decomposition.REFERENCE))
+    (record,) = rewrite_attention(module, {"image": _noise(LARGE)}, Request("reference"))
     assert isinstance(module[0], KeyOnlyAttention)
-    assert record.form is Decomposition.REFERENCE
+    assert record.form == "reference"
     assert record.macs_after == record.macs_before
 
 
@@ -127,7 +128,7 @@ def test_a_module_that_only_looks_similar_is_left_alone_with_the_reason(cls, rea
     module = _attention(cls=cls)
     (record,) = rewrite_attention(module, {"image": _noise(LARGE)}, AUTO)
     assert isinstance(module[0], cls)
-    assert record.form is Decomposition.REFERENCE
+    assert record.form == "reference"
     assert record.reason.startswith("left as it is: ")
     assert re.search(reason, record.reason)
 
@@ -161,7 +162,7 @@ def test_a_layer_with_a_wrong_norm_falls_back_to_its_attention():
     module = nn.Sequential(trained(OtherEps(32)))
     expected = module(_noise(LARGE))
     (record,) = rewrite_attention(module, {"image": _noise(LARGE)}, AUTO)
-    assert (record.path, record.form, record.folded) == ("0.attention", Decomposition.REASSOCIATED, ())
+    assert (record.path, record.form, record.folded) == ("0.attention", "reassociated", ())
     assert isinstance(module[0], OtherEps)
     torch.testing.assert_close(module(_noise(LARGE)), expected, rtol=1e-4, atol=1e-5)
 
@@ -179,33 +180,33 @@ def test_measured_takes_what_the_timer_found_fastest():
 
     def timer(modules, sample):
         seen.append(sample.shape)
-        return {Decomposition.POOLED: 1.23456, Decomposition.REASSOCIATED: 0.5}
+        return {"pooled": 1.23456, "reassociated": 0.5}
 
-    request = Request(Decomposition.MEASURED, timer=timer)
+    request = Request("measured", timer=timer)
     (record,) = rewrite_attention(_attention(), {"image": _noise(SMALL)}, request)
-    assert record.form is Decomposition.REASSOCIATED
+    assert record.form == "reassociated"
     assert record.milliseconds == {"pooled": 1.2346, "reassociated": 0.5}
     assert seen == [(1, 32, 2, 2)]
     (record,) = rewrite_attention(_attention(), {"image": _noise(SMALL)}, replace(request, int8=True))
-    assert record.form is Decomposition.POOLED
+    assert record.form == "pooled"
 
 
 def test_costs_follow_the_formulas():
     size = AttentionSize(channels=64, heads=2, positions=100)
-    assert macs(Decomposition.REFERENCE, size) == 3 * 64 * 64 * 100 + 2 * 64 * 100 + 64 * 100
-    assert choose(AttentionSize(512, 16, 49), int8=False)[0] is Decomposition.POOLED
-    assert choose(AttentionSize(512, 16, 4096), int8=False)[0] is Decomposition.REASSOCIATED
+    assert macs("reference", size) == 3 * 64 * 64 * 100 + 2 * 64 * 100 + 64 * 100
+    assert choose(AttentionSize(512, 16, 49), int8=False)[0] == "pooled"
+    assert choose(AttentionSize(512, 16, 4096), int8=False)[0] == "reassociated"
 
 
 def test_the_graph_remembers_every_decision(exported_dynamic):
     records = read_attention(exported_dynamic.path)
     assert [record.path for record in records] == [f"stages.{stage}.1.attention" for stage in range(4)]
-    assert records[0].form is Decomposition.REASSOCIATED
+    assert records[0].form == "reassociated"
     assert exported_dynamic.lineage[-1].config["attention"][0]["form"] == "reassociated"
 
 
 def test_measured_times_both_forms_on_the_runtime(tmp_path):
-    config = ExportConfig(decomposition=Decomposition.MEASURED)
+    config = ExportConfig(decomposition="measured")
     artifact = export_onnx(_one_layer(), config, out=tmp_path / "measured.onnx")
     (record,) = read_attention(artifact.path)
     assert set(record.milliseconds) == {"pooled", "reassociated"}
@@ -219,7 +220,7 @@ def _one_layer() -> TorchModel:
 
 @pytest.mark.parametrize(
     ("precision", "form"),
-    [(Precision.INT8, Decomposition.POOLED), (Precision.FP16, Decomposition.REASSOCIATED)],
+    [(Precision.INT8, "pooled"), (Precision.FP16, "reassociated")],
 )
 def test_graphs_meant_for_other_precisions_compute_the_same(precision, form, run_onnx, tmp_path):
     model = _one_layer()

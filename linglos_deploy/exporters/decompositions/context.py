@@ -15,11 +15,7 @@ from torch import Tensor, nn
 
 from linglos_deploy.exporters.decompositions.folds import absorb_bias, centre
 from linglos_deploy.exporters.decompositions.gate import Gate
-
-
-def constant(tensor: Tensor, dtype: torch.dtype) -> nn.Parameter:
-    """Return a tensor as a weight that is exported, and never trained."""
-    return nn.Parameter(tensor.to(dtype).contiguous(), requires_grad=False)
+from linglos_deploy.exporters.decompositions.weights import constant
 
 
 class Saliency(nn.Module):

@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from linglos_deploy.exporters.config import Decomposition
-
-FORMS = (Decomposition.REFERENCE, Decomposition.POOLED, Decomposition.REASSOCIATED)
+from linglos_deploy.exporters.decompositions.form import AttentionSize
+from linglos_deploy.exporters.decompositions.registry import REFERENCE, form_names, load_form
 
 
-@dataclass(frozen=True, slots=True)
-class AttentionSize:
-    """What the cost of an attention depends on: C, h and N at the nominal resolution."""
-
-    channels: int
-    heads: int
-    positions: int
-
-
-def macs(form: Decomposition, size: AttentionSize) -> int:
+def macs(form: str, size: AttentionSize) -> int:
     """Return the multiply-accumulates of one attention and one image.
 
     Counted are matrix products; per position, the other forms' gate and pooled sum cost 2 h C.
 
+    Raises:
+        UsageError: There is no such form.
+
     >>> size = AttentionSize(channels=64, heads=2, positions=3136)
-    >>> [round(macs(form, size) / 1e6, 1) for form in FORMS]
+    >>> [round(macs(form, size) / 1e6, 1) for form in ("reference", "pooled", "reassociated")]
     [39.1, 26.5, 13.9]
     """
+    if form != REFERENCE:
+        return load_form(form).macs(size)
     C, h, N = size.channels, size.heads, size.positions
-    gate_and_sum = 2 * h * C * N
-    if form is Decomposition.REFERENCE:
-        return 3 * C * C * N + h * C * N + C * N
-    if form is Decomposition.POOLED:
-        return 2 * C * C * N + C * C + gate_and_sum
-    return C * C * N + C**3 + 2 * C * C + gate_and_sum
+    return 3 * C * C * N + h * C * N + C * N
 
 
-def choose(size: AttentionSize, *, int8: bool) -> tuple[Decomposition, str]:
+def choose(size: AttentionSize, *, int8: bool) -> tuple[str, str]:
     """Return the cheapest form and the reason for it.
 
     Args:
@@ -44,9 +32,16 @@ def choose(size: AttentionSize, *, int8: bool) -> tuple[Decomposition, str]:
         int8: Whether constant weights must stay constant, so that a quantizer can take them.
     """
     if int8:
-        return Decomposition.POOLED, "INT8 needs constant weights, which the reassociated form has not"
-    form = min(FORMS, key=lambda candidate: macs(candidate, size))
+        constant = [name for name in form_names() if load_form(name).constant_weights]
+        return min(constant, key=lambda name: macs(name, size)), _why_constant()
+    best = min(form_names(), key=lambda name: macs(name, size))
+    if macs(best, size) < macs(REFERENCE, size):
+        return best, load_form(best).why(size)
     C, N = size.channels, size.positions
-    if form is Decomposition.REASSOCIATED:
-        return form, f"one {C} x {C} product per position instead of two repays building it: {N} positions"
-    return form, f"{N} positions are too few to repay a {C} x {C} x {C} product"
+    return REFERENCE, f"{N} positions are too few to repay a {C} x {C} x {C} product"
+
+
+def _why_constant() -> str:
+    without = [name for name in form_names() if not load_form(name).constant_weights]
+    listed = " and ".join(without)
+    return f"INT8 needs constant weights, which the {listed} form{'s have' if len(without) > 1 else ' has'} not"

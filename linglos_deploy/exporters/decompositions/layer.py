@@ -18,12 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from linglos_deploy.errors import ExportError
-from linglos_deploy.exporters.config import Decomposition
-from linglos_deploy.exporters.decompositions.context import constant
 from linglos_deploy.exporters.decompositions.folds import fold_affine, fold_affine_into_gate
+from linglos_deploy.exporters.decompositions.form import Form
 from linglos_deploy.exporters.decompositions.gate import Gate, matrix, read_gate, vector
-from linglos_deploy.exporters.decompositions.pooled import PooledMap, PooledTokens, pointwise
-from linglos_deploy.exporters.decompositions.reassociated import ReassociatedMap, ReassociatedTokens
+from linglos_deploy.exporters.decompositions.weights import constant, pointwise
 from linglos_deploy.models.attention import Norm, SaliencyLayer
 
 
@@ -90,13 +88,12 @@ class TokenLayer(nn.Module):
     """The layer with the attention and the residual stream between its halves as batch x N x C."""
 
     def __init__(
-        self, layer: Layer, form: Decomposition, *, dtype: torch.dtype = torch.float32, sums_to_one: bool = True
+        self, layer: Layer, form: Form, *, dtype: torch.dtype = torch.float32, sums_to_one: bool = True
     ) -> None:
         super().__init__()
         channels = layer.gate.channels
-        make = {Decomposition.POOLED: PooledTokens, Decomposition.REASSOCIATED: ReassociatedTokens}[form]
         self.norm1 = PlainNorm(channels, layer.eps1, dtype=dtype, sums_to_one=sums_to_one)
-        self.attention = make(layer.gate, dtype=dtype, sums_to_one=sums_to_one)
+        self.attention = form.on_tokens(layer.gate, dtype=dtype, sums_to_one=sums_to_one)
         self.norm2 = PlainNorm(channels, layer.eps2, dtype=dtype)
         self.mlp = _mlp(layer, dtype)
 
@@ -113,12 +110,11 @@ class TokenLayer(nn.Module):
 class MapLayer(nn.Module):
     """The layer with convolutions wherever the weights are constant."""
 
-    def __init__(self, layer: Layer, form: Decomposition, *, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, layer: Layer, form: Form, *, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         channels = layer.gate.channels
-        make = {Decomposition.POOLED: PooledMap, Decomposition.REASSOCIATED: ReassociatedMap}[form]
         self.norm1 = PlainNorm(channels, layer.eps1, dtype=dtype)
-        self.attention = make(layer.gate, dtype=dtype)
+        self.attention = form.on_maps(layer.gate, dtype=dtype)
         self.norm2 = PlainNorm(channels, layer.eps2, dtype=dtype)
         self.mlp = _mlp(layer, dtype)
 

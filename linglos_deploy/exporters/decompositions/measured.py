@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from linglos_deploy.artifacts import open_onnx
 from linglos_deploy.backends.base import Runtime
-from linglos_deploy.exporters.config import Decomposition, ExportConfig
+from linglos_deploy.exporters.config import ExportConfig
+from linglos_deploy.exporters.decompositions.registry import REFERENCE
 
 ROUNDS = 15
 
@@ -27,10 +28,10 @@ class RuntimeTimer:
 
     def __init__(self, runtime: Runtime, config: ExportConfig) -> None:
         self.runtime = runtime
-        self.config = ExportConfig(opset=config.opset, batch=1, decomposition=Decomposition.REFERENCE)
-        self._known: dict[tuple[object, ...], dict[Decomposition, float]] = {}
+        self.config = ExportConfig(opset=config.opset, batch=1, decomposition=REFERENCE)
+        self._known: dict[tuple[object, ...], dict[str, float]] = {}
 
-    def __call__(self, modules: dict[Decomposition, nn.Module], sample: Tensor) -> dict[Decomposition, float]:
+    def __call__(self, modules: dict[str, nn.Module], sample: Tensor) -> dict[str, float]:
         """Return the shortest time of each module, in milliseconds, from interleaved runs."""
         weights = next(iter(modules.values())).parameters()
         key = (*sample.shape, *(tuple(weight.shape) for weight in weights))
@@ -38,8 +39,8 @@ class RuntimeTimer:
             self._known[key] = self._measure(modules, sample)
         return self._known[key]
 
-    def _measure(self, modules: dict[Decomposition, nn.Module], sample: Tensor) -> dict[Decomposition, float]:
-        times: dict[Decomposition, list[float]] = {form: [] for form in modules}
+    def _measure(self, modules: dict[str, nn.Module], sample: Tensor) -> dict[str, float]:
+        times: dict[str, list[float]] = {form: [] for form in modules}
         batch = {"image": sample.numpy()}
         with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
             runners = {}

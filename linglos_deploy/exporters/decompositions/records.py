@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from linglos_deploy.codec import from_json
-from linglos_deploy.exporters.config import Decomposition
 from linglos_deploy.graph.metadata import read_metadata
 
 METADATA_KEY = "attention"
@@ -30,7 +29,7 @@ class AttentionRecord:
     """
 
     path: str
-    form: Decomposition
+    form: str
     channels: int
     heads: int
     positions: int

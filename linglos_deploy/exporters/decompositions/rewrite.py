@@ -17,22 +17,28 @@ from torch import Tensor, nn
 
 from linglos_deploy.backends.calling import call
 from linglos_deploy.errors import ExportError
-from linglos_deploy.exporters.config import Decomposition
 from linglos_deploy.exporters.decompositions.channels_last import OnTokens
-from linglos_deploy.exporters.decompositions.costs import AttentionSize, choose, macs
+from linglos_deploy.exporters.decompositions.costs import choose, macs
+from linglos_deploy.exporters.decompositions.form import AttentionSize
 from linglos_deploy.exporters.decompositions.gate import read_gate
 from linglos_deploy.exporters.decompositions.layer import MapLayer, TokenLayer, read_layer
-from linglos_deploy.exporters.decompositions.pooled import PooledMap, PooledTokens
-from linglos_deploy.exporters.decompositions.reassociated import ReassociatedMap, ReassociatedTokens
 from linglos_deploy.exporters.decompositions.records import AttentionRecord
+from linglos_deploy.exporters.decompositions.registry import (
+    AUTO,
+    MEASURED,
+    REFERENCE,
+    check_decomposition,
+    form_names,
+    load_form,
+)
 from linglos_deploy.models.attention import HasSaliencyGate, HasSaliencyLayer, SaliencyGate
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 """Largest difference, relative to the largest output, at which two forms count as the same function."""
 
 Answer = TypeVar("Answer")
-Build = Callable[[Decomposition, torch.dtype], nn.Module]
-Timer = Callable[[dict[Decomposition, nn.Module], Tensor], dict[Decomposition, float]]
+Build = Callable[[str, torch.dtype], nn.Module]
+Timer = Callable[[dict[str, nn.Module], Tensor], dict[str, float]]
 """Times interchangeable modules on one input, in milliseconds."""
 
 
@@ -44,13 +50,19 @@ class Request:
         decomposition: The form, or how to choose it.
         int8: Whether constant weights must stay in layers that INT8 can take.
         sixteen_bit: Whether the graph will be computed in 16 bits.
-        timer: Times the candidates for ``MEASURED``.
+        timer: Times the candidates for ``measured``.
+
+    Raises:
+        UsageError: There is no such decomposition.
     """
 
-    decomposition: Decomposition
+    decomposition: str
     int8: bool = False
     sixteen_bit: bool = False
     timer: Timer | None = None
+
+    def __post_init__(self) -> None:
+        check_decomposition(self.decomposition)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +147,7 @@ def _decide(
     try:
         candidate = _candidate(path, part, sample, request)
         form, reason, times = _choose(candidate, request)
-        if form is Decomposition.REFERENCE:
+        if form == REFERENCE:
             return (None if whole_layer else _record(candidate, form, reason, times, folded=()), None)
         _check_equal(part, candidate, form)
         return _record(candidate, form, reason, times, folded=candidate.folded), candidate.build(form, torch.float32)
@@ -146,12 +158,12 @@ def _decide(
         return (
             AttentionRecord(
                 path=path,
-                form=Decomposition.REFERENCE,
+                form=REFERENCE,
                 channels=size.channels,
                 heads=size.heads,
                 positions=size.positions,
-                macs_before=macs(Decomposition.REFERENCE, size),
-                macs_after=macs(Decomposition.REFERENCE, size),
+                macs_before=macs(REFERENCE, size),
+                macs_after=macs(REFERENCE, size),
                 folded=(),
                 reason=f"left as it is: {error.message}",
             ),
@@ -169,10 +181,10 @@ def _candidate(path: str, part: nn.Module, sample: Tensor | None, request: Reque
         layer = _ask(lambda: read_layer(stated))
         size = _size(layer.gate.channels, layer.gate.heads, sample, channels_last=stated.attention.channels_last)
 
-        def build_layer(form: Decomposition, dtype: torch.dtype) -> nn.Module:
+        def build_layer(form: str, dtype: torch.dtype) -> nn.Module:
             if request.int8:
-                return MapLayer(layer, form, dtype=dtype)
-            return TokenLayer(layer, form, dtype=dtype, sums_to_one=not request.sixteen_bit)
+                return MapLayer(layer, load_form(form), dtype=dtype)
+            return TokenLayer(layer, load_form(form), dtype=dtype, sums_to_one=not request.sixteen_bit)
 
         return Candidate(f"{path}.attention", size, ("norm1", "norm2"), build_layer, sample)
     if not isinstance(part, HasSaliencyGate):
@@ -182,11 +194,10 @@ def _candidate(path: str, part: nn.Module, sample: Tensor | None, request: Reque
     channels_last = getattr(named, "channels_last", False)  # any object with the attributes will do
     size = _size(gate.channels, gate.heads, sample, channels_last=channels_last)
 
-    def build_attention(form: Decomposition, dtype: torch.dtype) -> nn.Module:
-        pooled = form is Decomposition.POOLED
+    def build_attention(form: str, dtype: torch.dtype) -> nn.Module:
         if channels_last:
-            return OnTokens((PooledTokens if pooled else ReassociatedTokens)(gate, dtype=dtype))
-        return (PooledMap if pooled else ReassociatedMap)(gate, dtype=dtype)
+            return OnTokens(load_form(form).on_tokens(gate, dtype=dtype))
+        return load_form(form).on_maps(gate, dtype=dtype)
 
     return Candidate(path, size, (), build_attention, sample)
 
@@ -201,23 +212,20 @@ def _ask(method: Callable[[], Answer]) -> Answer:
         raise ExportError(f"it cannot name its tensors: {type(error).__name__}: {error}") from error
 
 
-def _choose(candidate: Candidate, request: Request) -> tuple[Decomposition, str, dict[str, float]]:
-    if request.decomposition is Decomposition.AUTO:
+def _choose(candidate: Candidate, request: Request) -> tuple[str, str, dict[str, float]]:
+    if request.decomposition == AUTO or (request.decomposition == MEASURED and request.int8):
         return (*choose(candidate.size, int8=request.int8), {})
-    if request.decomposition is not Decomposition.MEASURED:
+    if request.decomposition != MEASURED:
         return request.decomposition, "asked for", {}
-    if request.int8:
-        return Decomposition.POOLED, "INT8 needs constant weights, which the reassociated form has not", {}
     if request.timer is None:
         raise AssertionError("a measured choice comes with a timer")
-    forms = (Decomposition.POOLED, Decomposition.REASSOCIATED)
-    times = request.timer({form: candidate.build(form, torch.float32) for form in forms}, candidate.sample[:1])
+    times = request.timer({form: candidate.build(form, torch.float32) for form in form_names()}, candidate.sample[:1])
     best = min(times, key=lambda form: times[form])
-    return best, "measured as the fastest", {str(form): round(time, 4) for form, time in times.items()}
+    return best, "measured as the fastest", {form: round(time, 4) for form, time in times.items()}
 
 
 @torch.no_grad()
-def _check_equal(part: nn.Module, candidate: Candidate, form: Decomposition) -> None:
+def _check_equal(part: nn.Module, candidate: Candidate, form: str) -> None:
     """Run the module and its replacement side by side, on what it really read and on wilder numbers.
 
     Raises:
@@ -248,7 +256,7 @@ def _widest(part: nn.Module, sample: Tensor) -> torch.dtype:
 
 
 def _record(
-    candidate: Candidate, form: Decomposition, reason: str, times: dict[str, float], *, folded: tuple[str, ...]
+    candidate: Candidate, form: str, reason: str, times: dict[str, float], *, folded: tuple[str, ...]
 ) -> AttentionRecord:
     return AttentionRecord(
         path=candidate.path,
@@ -256,7 +264,7 @@ def _record(
         channels=candidate.size.channels,
         heads=candidate.size.heads,
         positions=candidate.size.positions,
-        macs_before=macs(Decomposition.REFERENCE, candidate.size),
+        macs_before=macs(REFERENCE, candidate.size),
         macs_after=macs(form, candidate.size),
         folded=folded,
         reason=reason,

@@ -11,9 +11,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from linglos_deploy.exporters.decompositions.context import Context, Saliency, constant
+from linglos_deploy.exporters.decompositions.context import Context, Saliency
 from linglos_deploy.exporters.decompositions.folds import absorb_bias
+from linglos_deploy.exporters.decompositions.form import AttentionSize, Form
 from linglos_deploy.exporters.decompositions.gate import Gate
+from linglos_deploy.exporters.decompositions.weights import constant
 
 
 class ReassociatedMap(nn.Module):
@@ -48,7 +50,7 @@ class ReassociatedTokens(nn.Module):
     Args:
         gate: The tensors.
         dtype: Element type of the weights.
-        sums_to_one: Whether the channels of every position sum to one; see :mod:`.folds`. All biases then travel
+        sums_to_one: Whether the channels of every position sum to one; see :mod:`..folds`. All biases then travel
             inside the map: ``(Wk P + bk 1^T)`` carries bk through diag(G) and Wo, and bo is added to every row of M^T.
     """
 
@@ -77,3 +79,16 @@ class ReassociatedTokens(nn.Module):
         elif self.out_bias is not None:
             attended = attended + self.out_bias
         return attended
+
+
+def _macs(size: AttentionSize) -> int:
+    C, h, N = size.channels, size.heads, size.positions
+    return C * C * N + C**3 + 2 * C * C + 2 * h * C * N
+
+
+def _why(size: AttentionSize) -> str:
+    C, N = size.channels, size.positions
+    return f"one {C} x {C} product per position instead of two repays building it: {N} positions"
+
+
+FORM = Form(on_maps=ReassociatedMap, on_tokens=ReassociatedTokens, macs=_macs, constant_weights=False, why=_why)

@@ -11,9 +11,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from linglos_deploy.exporters.decompositions.context import Context, Saliency, constant
+from linglos_deploy.exporters.decompositions.context import Context, Saliency
 from linglos_deploy.exporters.decompositions.folds import absorb_bias
+from linglos_deploy.exporters.decompositions.form import AttentionSize, Form
 from linglos_deploy.exporters.decompositions.gate import Gate
+from linglos_deploy.exporters.decompositions.weights import constant, pointwise
 
 
 class PooledMap(nn.Module):
@@ -41,7 +43,7 @@ class PooledTokens(nn.Module):
     Args:
         gate: The tensors.
         dtype: Element type of the weights.
-        sums_to_one: Whether the channels of every position sum to one; see :mod:`.folds`.
+        sums_to_one: Whether the channels of every position sum to one; see :mod:`..folds`.
     """
 
     def __init__(self, gate: Gate, *, dtype: torch.dtype = torch.float32, sums_to_one: bool = False) -> None:
@@ -65,11 +67,14 @@ class PooledTokens(nn.Module):
         return attended
 
 
-def pointwise(weight: Tensor, bias: Tensor, *, dtype: torch.dtype) -> nn.Conv2d:
-    """Return a linear map over channels as a 1x1 convolution; a bias of zeros is left out."""
-    rows, columns = weight.shape
-    conv = nn.Conv2d(columns, rows, 1, bias=bool(bias.any()), dtype=dtype, device="meta")
-    conv.weight = constant(weight[:, :, None, None], dtype)
-    if conv.bias is not None:
-        conv.bias = constant(bias, dtype)
-    return conv
+def _macs(size: AttentionSize) -> int:
+    C, h, N = size.channels, size.heads, size.positions
+    return 2 * C * C * N + C * C + 2 * h * C * N
+
+
+def _why(size: AttentionSize) -> str:
+    C, N = size.channels, size.positions
+    return f"{N} positions are too few to repay a {C} x {C} x {C} product"
+
+
+FORM = Form(on_maps=PooledMap, on_tokens=PooledTokens, macs=_macs, constant_weights=True, why=_why)
