@@ -5,26 +5,36 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.metadata
+import pkgutil
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from linglos_deploy.engines.compiler import Compiler, Probeable
 from linglos_deploy.errors import UsageError
 from linglos_deploy.reports.doctor import Probe
 
-BUILTIN = {
-    "tensorrt": "linglos_deploy.backends.tensorrt:tensorrt",
-    "tensorrt-rtx": "linglos_deploy.backends.tensorrt:tensorrt_rtx",
-    "openvino": "linglos_deploy.backends.openvino:OpenVino",
-}
-"""Name -> ``module:factory``; the factory takes keyword options and returns a :class:`Compiler`, which may also be a
-``Runtime`` that runs its engines."""
+PACKAGE = "linglos_deploy.backends.compilers"
+FOLDER = Path(__file__).parents[1] / "backends" / "compilers"
+"""Every module in here is a compiler. The folder is only listed: what it holds imports from here."""
 
 ENTRY_POINTS = "linglos_deploy.compilers"
 """Entry-point group through which other distributions add compilers."""
 
 AUTO: tuple[str, ...] = ("tensorrt-rtx", "tensorrt")
 """What ``--engine auto`` tries. A CPU runs the graph itself just as well, so OpenVINO is for who asks for it."""
+
+
+def _modules_in(folder: Path, package: str) -> dict[str, str]:
+    """Return a compiler per module: name -> ``module:factory``; those that ``auto`` tries come first."""
+    modules = {module.name.replace("_", "-"): module.name for module in pkgutil.iter_modules([str(folder)])}
+    order = sorted(modules, key=lambda name: (name not in AUTO, name))
+    return {name: f"{package}.{modules[name]}:{modules[name]}" for name in order}
+
+
+BUILTIN = _modules_in(FOLDER, PACKAGE)
+"""Name -> ``module:factory``; the factory takes keyword options and returns a :class:`Compiler`, which may also be a
+``Runtime`` that runs its engines."""
 
 
 def available() -> dict[str, str]:

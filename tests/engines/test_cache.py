@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from linglos_deploy.artifacts import OnnxArtifact, Step
-from linglos_deploy.backends.tensorrt import tensorrt_rtx
+from linglos_deploy.backends.compilers.tensorrt_rtx import tensorrt_rtx
 from linglos_deploy.engines.cache import EngineCache, cache_key, locked, read_blob, user_cache_dir, write_blob
 from linglos_deploy.engines.record import read_record
 from linglos_deploy.engines.spec import BuildSpec, ShapeRange

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from linglos_deploy.artifacts import OnnxArtifact
-from linglos_deploy.backends.tensorrt import tensorrt_rtx
+from linglos_deploy.backends.compilers.tensorrt_rtx import tensorrt_rtx
 from linglos_deploy.codec import schema
 from linglos_deploy.engines.compiler import Host
 from linglos_deploy.engines.preflight import check_engine

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from linglos_deploy.artifacts import open_onnx
-from linglos_deploy.backends.tensorrt import tensorrt_rtx
+from linglos_deploy.backends.compilers.tensorrt_rtx import tensorrt_rtx
 from linglos_deploy.engines.profiles import make_profile
 from linglos_deploy.engines.spec import BuildSpec
 from linglos_deploy.exporters.precision import to_sixteen_bits

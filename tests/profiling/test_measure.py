@@ -8,8 +8,8 @@ import pytest
 
 from linglos_deploy.artifacts import open_onnx
 from linglos_deploy.backends import registry
+from linglos_deploy.backends.compilers.openvino import OpenVino
 from linglos_deploy.backends.machine import find_gpus
-from linglos_deploy.backends.openvino import OpenVino
 from linglos_deploy.codec import from_json, to_json
 from linglos_deploy.engines.registry import compiler
 from linglos_deploy.engines.spec import BuildSpec, ShapeRange

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from linglos_deploy.artifacts import OnnxArtifact, load_onnx
-from linglos_deploy.backends.tensorrt import tensorrt_rtx
+from linglos_deploy.backends.compilers.tensorrt_rtx import tensorrt_rtx
 from linglos_deploy.backends.trt.parse import explain
 from linglos_deploy.choices import HardwareCompatibility
 from linglos_deploy.engines.profiles import make_profile

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from linglos_deploy.backends import machine
+from linglos_deploy.backends.compilers.tensorrt import tensorrt
+from linglos_deploy.backends.compilers.tensorrt_rtx import tensorrt_rtx
 from linglos_deploy.backends.registry import probe
-from linglos_deploy.backends.tensorrt import tensorrt, tensorrt_rtx
 from linglos_deploy.backends.trt import cuda, flavour
 from linglos_deploy.backends.trt.flavour import TENSORRT, TENSORRT_RTX, installed_version, load, version_tuple
 from linglos_deploy.errors import MissingDependencyError

@@ -278,6 +278,9 @@ class OpenVino:
         return properties
 
 
+openvino = OpenVino
+
+
 @dataclass(frozen=True, slots=True)
 class _OpenVinoRunner:
     signature: ModelSignature

@@ -1,4 +1,4 @@
-"""TensorRT 10.3 to 11.x, which builds for the GPU at hand, and TensorRT-RTX, which builds on any x86-64 machine."""
+"""What creates the backend of one of TensorRT's flavours: the options that both have."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from linglos_deploy.backends.trt.backend import Options, TensorRt
-from linglos_deploy.backends.trt.flavour import TENSORRT, TENSORRT_RTX, Flavour
+from linglos_deploy.backends.trt.flavour import Flavour
 from linglos_deploy.backends.trt.runner import RunOptions
 
 
-def _factory(flavour: Flavour) -> Callable[..., TensorRt]:
+def factory(flavour: Flavour) -> Callable[..., TensorRt]:
     """Return what creates a flavour's backend; the vendor's package is imported on first use."""
 
     def make(
@@ -44,7 +44,3 @@ def _factory(flavour: Flavour) -> Callable[..., TensorRt]:
         return TensorRt(flavour, Options(cache=cache, cache_dir=cache_dir, verbose=verbose, run=run))
 
     return make
-
-
-tensorrt = _factory(TENSORRT)
-tensorrt_rtx = _factory(TENSORRT_RTX)

@@ -16,8 +16,8 @@ import pytest
 from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact
 from linglos_deploy.backends import registry
 from linglos_deploy.backends.base import Device, Noted, OperatorTimer, Runner, Runtime
+from linglos_deploy.backends.compilers.openvino import OpenVino
 from linglos_deploy.backends.cpu import CpuFeatures, Int8Mode
-from linglos_deploy.backends.openvino import OpenVino
 from linglos_deploy.codec import write_json
 from linglos_deploy.engines.compiler import Compiler
 from linglos_deploy.engines.record import open_engine, read_record, sidecar_path
@@ -109,7 +109,7 @@ def test_on_an_emulated_cpu_without_vnni_only_the_exact_mode_gives_the_answer_of
         from pathlib import Path
         from linglos_deploy.artifacts import open_onnx
         from linglos_deploy.backends.cpu import CpuFeatures
-        from linglos_deploy.backends.openvino import OpenVino
+        from linglos_deploy.backends.compilers.openvino import OpenVino
         warnings.simplefilter("ignore")
         cpu, found = CpuFeatures("emulated", "x86_64", ("avx2",)), {}
         for mode in ("exact", "fast"):
