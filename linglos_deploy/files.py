@@ -155,7 +155,8 @@ def output_errors(path: Path) -> Iterator[None]:
                 expected="room for the whole result",
                 next_step="free some space or choose another disk with --output; nothing was left behind",
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
+        refused = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
+        if error.errno in refused or _on_the_way(error.filename, path):
             raise OutputError(
                 f"'{path}' cannot be written.",
                 found=error.strerror,
@@ -163,6 +164,17 @@ def output_errors(path: Path) -> Iterator[None]:
                 next_step="choose another place with --output",
             ) from error
         raise
+
+
+def _on_the_way(filename: object, path: Path) -> bool:
+    """Tell whether an error names what a write to ``path`` makes: its partial file, or a folder above it.
+
+    Nothing else may be taken for the place: a file of the user's that is missing while ``path`` is written is not.
+    """
+    if not isinstance(filename, str | os.PathLike):
+        return False
+    named = Path(filename).absolute()
+    return named in path.absolute().parents or (named.parent == path.absolute().parent and named.suffix == ".partial")
 
 
 def _sync(path: Path) -> None:

@@ -105,6 +105,24 @@ def test_a_read_only_place_found_while_writing_is_our_error(tmp_path: Path) -> N
         raise OSError(errno.EROFS, "Read-only file system")
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "made/model.onnx"])
+def test_a_system_that_makes_no_files_in_a_folder_is_our_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def refuse(self: Path | None = None, *_: object, **named: object) -> None:
+        where = str(self) if self else f"{tmp_path}/{named['prefix']}x{named['suffix']}"
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", where)  # as /proc and /sys answer
+
+    monkeypatch.setattr(Path, "mkdir", refuse) if "/" in name else monkeypatch.setattr("tempfile.mkstemp", refuse)
+    with pytest.raises(OutputError, match="cannot be written"), atomic_file(tmp_path / name):
+        pass
+
+
+def test_a_file_that_is_missing_while_another_is_written_is_not_taken_for_it(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "model.onnx"):
+        (tmp_path / "image.png").read_bytes()
+
+
 def test_digests_of_a_file_and_of_its_bytes_agree(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
     assert sha256_file(tmp_path / "file") == sha256_bytes(b"abc")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import re
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import linglos_deploy.commands
 from linglos_deploy.quantization.patterns import near_names
 from linglos_deploy.verbs.evaluation import guessing, tail
 from tests.commandline import enter, nothing_changes, run
@@ -23,6 +25,7 @@ from tests.conftest import Shipped
 pytestmark = pytest.mark.xdist_group("shipped")
 
 GRAPH, INT8, TABLE = "tiny/model.onnx", "tiny/model.int8.onnx", "tiny/calibration.table"
+COMMANDS = Path(linglos_deploy.commands.__file__).parent
 EXPORT = ("export", "--checkpoint", "tiny.safetensors", "--engine", "none", "--no-latency", "-o", "out")
 
 
@@ -34,6 +37,27 @@ def here(shipped: Shipped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     shutil.copyfile(shipped.checkpoint, tmp_path / "tiny.safetensors")
     shutil.copytree(shipped.images, tmp_path / "images")
     return tmp_path
+
+
+def test_parity_obeys_limits_of_the_users_own(here: Path) -> None:
+    assert "limit 250" in run("parity", "tiny", "--limit", "sqnr_db=250").expect(1).stdout
+    run("parity", "tiny", "--limit", "sqnr=25").explain(2, "'sqnr'", "did you mean 'sqnr_db'?")
+    run("parity", "tiny", "--limit", "sqnr_db=abc").explain(2, "'sqnr_db=abc' is not a limit", "--limit sqnr_db=25")
+    (here / "parity.toml").write_text("[int8]\nsqnr_db = 250\n")
+    assert "limit 250" in run("parity", "tiny", "--criteria", "parity.toml").expect(1).stdout
+    run("parity", "tiny", "--criteria", "parity.toml", "--limit", "sqnr_db=off").expect(0)
+    (here / "parity.toml").write_text("sqnr = 25\n")
+    run("parity", "tiny", "--criteria", "parity.toml").explain(2, "'sqnr'", "fp16")
+
+
+def test_every_command_reads_every_option_that_it_takes() -> None:
+    elsewhere = {"config", "save_config", "quiet"}  # callbacks do these; some commands show no progress
+    for command in COMMANDS.glob("[!_]*.py"):
+        for function in ast.parse(command.read_text(encoding="utf-8")).body:
+            if isinstance(function, ast.FunctionDef):
+                read = {node.id for part in function.body for node in ast.walk(part) if isinstance(node, ast.Name)}
+                given = {argument.arg for argument in (*function.args.args, *function.args.kwonlyargs)}
+                assert given - elsewhere <= read, f"{command.name}: {function.name} drops {given - elsewhere - read}"
 
 
 # --- options that nothing would use -----------------------------------------------------------------------------------
@@ -55,6 +79,13 @@ def here(shipped: Shipped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
         (("quantize", GRAPH, "--plan", "tiny/plan.json", "--nodes-to-exclude", ".*", "-o", "x.onnx"), "--plan"),
         (("quantize", GRAPH, "--plan", "tiny/plan.json", "--dry-run", "-o", "x.onnx"), "--dry-run"),
         (("calibrate", "merge", TABLE, TABLE, "--data", "images", "-o", "x.table"), "--data"),
+        (("calibrate", "merge", TABLE, TABLE, "--mean", "0.5", "--std", "0.5", "-o", "x.table"), "--mean"),
+        (("calibrate", "merge", TABLE, TABLE, "--shape", "1x3x32x32", "-o", "x.table"), "--shape"),
+        (("quantize", GRAPH, "--table", TABLE, "--data", "images", "-o", "x.onnx"), "--data"),
+        (("quantize", GRAPH, "--table", TABLE, "--shape", "1x3x32x32", "-o", "x.onnx"), "--shape"),
+        (("quantize", GRAPH, "--table", TABLE, "-o", GRAPH, "--force"), "the float32 graph"),
+        (("quantize", GRAPH, "--table", TABLE, "--save-plan", TABLE, "-o", "x.onnx", "--force"), "the table"),
+        (("quantize", GRAPH, "--table", TABLE, "--save-plan", "x.onnx", "-o", "x.onnx"), "--save-plan"),
         (("calibrate", "merge", TABLE, TABLE, "--resume", "--per-channel", "-o", "x.table"), "--per-channel"),
         (("calibrate", GRAPH, "--strict", "-o", "x.table"), "--data"),
     ],

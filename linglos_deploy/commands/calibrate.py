@@ -115,6 +115,15 @@ def calibrate(
                 "--strict": strict,
                 "--threads": threads,
                 "--seed": seed,
+                "--imgsz": imgsz,
+                "--mean": mean,
+                "--std": std,
+                "--scale": scale,
+                "--color": color,
+                "--layout": layout,
+                "--crop-pct": crop_pct,
+                "--interpolation": interpolation,
+                "--shape": shape,
             },
         )
         table = merge_table_files(others, out=output, replace=force)

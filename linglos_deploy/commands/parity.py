@@ -97,6 +97,7 @@ def parity(
     """
     from linglos_deploy import api
     from linglos_deploy.models.loading import ModelSource
+    from linglos_deploy.parity.criteria import parse_limit
     from linglos_deploy.screens import show_parity_outcome
 
     options.import_from_here()
@@ -122,6 +123,8 @@ def parity(
         threads=threads,
         layers=layers,
         locate=locate,
+        criteria=criteria,
+        limits=dict(map(parse_limit, limit or ())),
         progress=Terminal(quiet=quiet),
     )
     write_reports([*outcome.reports, *outcome.layers, *outcome.locations], html=html, junit=junit)

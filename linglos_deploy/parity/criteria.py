@@ -174,5 +174,5 @@ def _known(name: str, names: tuple[str, ...], what: str, source: str) -> str:
         f"There is no {what} '{name}' ({source}).",
         found=name,
         expected=", ".join(names),
-        next_step=f"did you mean '{close[0]}'?" if close else None,
+        next_step=f"did you mean '{close[0]}'?" if close else "see docs/parity.md for an example",
     )

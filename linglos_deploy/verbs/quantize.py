@@ -70,7 +70,9 @@ class QuantizeRequest:
                 "quantize needs a table or a plan.",
                 found="neither" if self.table is None else "both",
                 expected="one of --table and --plan",
-                next_step=f"linglos-deploy calibrate {self.model} --data images/ makes a table",
+                next_step=f"linglos-deploy calibrate {self.model} --data images/ makes a table"
+                if self.table is None
+                else f"linglos-deploy quantize {self.model} --plan {self.plan}",
             )
         if self.plan is not None and self.scheme != QuantScheme():
             raise UsageError(
@@ -113,9 +115,11 @@ def quantize_graph(request: QuantizeRequest, *, progress: Progress = SILENT) -> 
         CalibrationError: The table belongs to another graph.
         QuantizationError: The plan cannot be made or does not fit the graph.
     """
+    graph_file = float_graph(request.model, verb="quantize")
+    _check_places(request, graph_file)
     for path in _outputs(request):
         check_new(path, replace=request.replace)
-    with _quantizable(open_onnx(float_graph(request.model, verb="quantize")), request, progress) as model:
+    with _quantizable(open_onnx(graph_file), request, progress) as model:
         if request.dry_run:
             plan = _make_plan(model, request)
             return QuantizeResult(None, _save_plan(plan, request), plan)
@@ -127,6 +131,24 @@ def quantize_graph(request: QuantizeRequest, *, progress: Progress = SILENT) -> 
         return QuantizeResult(replace(graph, path=request.out), plan_file, plan)
 
 
+def _check_places(request: QuantizeRequest, graph: Path) -> None:
+    """Check that nothing is written over what is read, or over what is written, ``replace`` or not."""
+    read = {graph.resolve(): "the float32 graph"}
+    read |= {path.resolve(): what for path, what in ((request.table, "the table"), (request.plan, "the plan")) if path}
+    taken = dict(read)
+    for number, path in enumerate(_outputs(request)):
+        if path.resolve() in taken:
+            raise UsageError(
+                f"'{path}' cannot be both {taken[path.resolve()]} and what quantize writes.",
+                found=f"'{path}' twice",
+                expected="another file for each",
+                next_step=f"--output {path.with_name('other.int8.onnx')}"
+                if number == 0
+                else "--save-plan other.plan.json",
+            )
+        taken[path.resolve()] = "the INT8 graph"
+
+
 @contextmanager
 def _quantizable(model: OnnxArtifact, request: QuantizeRequest, progress: Progress) -> Iterator[OnnxArtifact]:
     """Yield the graph in an opset that has INT8 weights with a scale per channel; checked to answer the same.
@@ -134,7 +156,15 @@ def _quantizable(model: OnnxArtifact, request: QuantizeRequest, progress: Progre
     It stands for the graph that was given, under the same digest: its tensors have the same names, so that table and
     plan of the one are those of the other.
     """
-    if opset_of(load_onnx(model.path)) >= PER_CHANNEL_OPSET:
+    opset = opset_of(load_onnx(model.path))
+    if opset >= PER_CHANNEL_OPSET:
+        if request.data is not None or request.sizes != ONE:
+            raise UsageError(
+                "quantize needs input only to check a conversion of the opset; nothing is converted here.",
+                found=f"{'--data' if request.data is not None else '--shape'}, and '{model.path}' of opset {opset}",
+                expected=f"a graph older than opset {PER_CHANNEL_OPSET}, or no such option",
+                next_step="leave the option out; ranges come from the table, and 'parity' compares answers",
+            )
         yield model
         return
     spec = stated_preprocessing(model.path)
