@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
 from typer.testing import CliRunner
 
@@ -96,28 +94,3 @@ def test_the_shell_completes_names(words: str, expected: str) -> None:
     }
     done = CliRunner().invoke(cli.app, [], prog_name="linglos-deploy", env=environment)
     assert expected in done.stdout.split(), done.output
-
-
-def example_command() -> str:
-    """Return the first block of Python of the contributor's page."""
-    page = (Path(__file__).parents[1] / "docs/contributing.md").read_text()
-    return page.split("```python\n")[1].split("```")[0]
-
-
-def test_the_command_of_the_contributors_page_works_as_it_stands_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "weigh.py").write_text(example_command())
-    monkeypatch.setattr(commands, "__path__", [*commands.__path__, str(tmp_path)])
-    monkeypatch.delitem(sys.modules, "linglos_deploy.commands.weigh", raising=False)
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Add", ["x", "w"], ["y"])],
-        "g",
-        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2])],
-        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [2])],
-        [onnx.numpy_helper.from_array(np.ones(2, np.float32), "w")],
-    )
-    onnx.save(onnx.helper.make_model(graph), tmp_path / "model.onnx")
-    assert run("weigh", tmp_path / "model.onnx").expect(0).stdout == "8 bytes\n"
-    assert run("weigh", tmp_path / "model.onnx", "--limit", "7").exit_code == 1
-    run("weigh", tmp_path / "no.onnx").explain(2, "MODEL.onnx")

@@ -59,8 +59,8 @@ class ThresholdMethod(Protocol):
 def builtin_methods() -> tuple[str, ...]:
     """Return the names of this package's methods.
 
-    >>> builtin_methods()
-    ('absmax', 'entropy', 'mse', 'percentile')
+    >>> {"absmax", "mse"} <= set(builtin_methods())
+    True
     """
     return _modules_in(tuple(methods.__path__))
 

@@ -62,10 +62,9 @@ def one_distribution_more(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_every_module_is_a_method_of_its_own_name() -> None:
-    assert builtin_methods() == ("absmax", "entropy", "mse", "percentile")
+    assert {"absmax", "entropy", "mse", "percentile"} <= set(builtin_methods())
     for name in builtin_methods():
-        bound = load_method(name)(STATS, Settings())
-        assert 0 < bound <= 8
+        assert load_method(name)(STATS, Settings()) > 0
 
 
 def test_a_file_is_a_method_everywhere(one_file_more: str) -> None:
