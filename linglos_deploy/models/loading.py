@@ -265,11 +265,13 @@ def _assumed(
 def _load_weights(module: nn.Module, source: ModelSource, checkpoint: Checkpoint | None) -> None:
     from linglos_deploy.models.checkpoint import strip_prefixes
     from linglos_deploy.models.synthetic import random_weights
-    from linglos_deploy.models.weights import assign_weights
+    from linglos_deploy.models.weights import assign_weights, check_numbers
 
     if checkpoint is None:
         if source.own_module is None:
             assign_weights(module, random_weights(module, seed=source.seed), source="random numbers")
+        else:
+            check_numbers(module, source=source.own_module)
         return
     expected = module.state_dict()
     tensors = strip_prefixes(checkpoint.tensors, expected=expected)

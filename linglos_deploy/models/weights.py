@@ -34,6 +34,22 @@ def assign_weights(module: nn.Module, tensors: Mapping[str, torch.Tensor], *, so
     module.load_state_dict(values, assign=True)
 
 
+def check_numbers(module: nn.Module, *, source: str) -> None:
+    """Check that a module that came with its weights holds numbers. Infinity may be meant, as in a mask; NaN never is.
+
+    Raises:
+        CheckpointError: A parameter or buffer holds NaN.
+    """
+    for name, value in module.state_dict().items():
+        if value.is_floating_point() and (count := int(value.isnan().sum())):
+            raise CheckpointError(
+                f"Tensor '{name}' of '{source}' holds NaN.",
+                found=f"{count} of {value.numel()} values",
+                expected="numbers",
+                next_step="load weights from before the training diverged",
+            )
+
+
 def state_digest(tensors: Mapping[str, torch.Tensor]) -> str:
     """Return the SHA-256 over names, element types, shapes and little-endian bytes, in the order of names."""
     import torch

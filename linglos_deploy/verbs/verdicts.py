@@ -265,8 +265,16 @@ def _put_together(
 def _warnings(
     subject: Subject, sets: Sequence[InputSet], outputs: Sequence[OutputParity], threads: int
 ) -> tuple[str, ...]:
-    """Return what the reader should know besides: what this CPU's INT8 kernels do, and why sets of images differ."""
-    warnings = []
+    """Return what the reader should know besides.
+
+    Where the reference itself is no number, what this CPU's INT8 kernels do, and why sets of images differ.
+    """
+    warnings = [
+        f"The reference itself answers NaN or infinity: {output.metrics.nonfinite_reference} values of"
+        f" '{output.output}' on the {output.images} images. Only their places are compared."
+        for output in outputs
+        if output.metrics.nonfinite_reference
+    ]
     if subject.precision.is_int8 and isinstance(subject.graph, OnnxArtifact):
         images = sets[0]
         few = replace(images.reference, shards=images.reference.shards[:MODE_BATCHES])

@@ -15,8 +15,9 @@ from linglos_deploy.errors import CheckpointError, UsageError
 from linglos_deploy.files import sha256_file
 from linglos_deploy.images.preprocessing import Interpolation, PreprocessSpec
 from linglos_deploy.models.checkpoint import save_checkpoint
+from linglos_deploy.models.factory import ModelDescription
 from linglos_deploy.models.linglo import LinGlo
-from linglos_deploy.models.loading import ModelSource, Task, check_image_size, load_model
+from linglos_deploy.models.loading import HeldModel, ModelSource, Task, check_image_size, load_model
 from linglos_deploy.models.metadata import CheckpointMetadata
 from linglos_deploy.models.weights import state_digest
 from tests.models.conftest import TINY, TINY_LABELS, TINY_PREPROCESS
@@ -318,3 +319,12 @@ def test_naming_a_source_does_not_import_torch() -> None:
         "import sys; from linglos_deploy.models.loading import ModelSource as S; S('s'); print('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=True, capture_output=True).stdout.strip() == b"False"
+
+
+def test_a_module_of_the_users_own_must_hold_numbers() -> None:
+    net = torch.nn.Conv2d(3, 2, 1)
+    net.register_buffer("mask", torch.tensor([0.0, -torch.inf]))  # infinity is meant
+    load_model(HeldModel(module=ModelDescription(net, name="net")))
+    net.weight.data[1, 2] = torch.nan
+    with pytest.raises(CheckpointError, match=r"'weight' of 'net' holds NaN[\s\S]*1 of 6 values"):
+        load_model(HeldModel(module=ModelDescription(net, name="net")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx.numpy_helper
 import pytest
@@ -87,3 +88,17 @@ def test_parity_fails_where_a_foreign_graph_answers_something_else(tmp_path: Pat
     weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) * 1.5, "w"))
     onnx.save(other, tmp_path / "other.onnx")
     run("parity", tmp_path / "other.onnx", "--reference", voices, "--data", data, "--threads", "1", "-q").expect(1)
+
+
+def test_parity_says_that_the_reference_itself_is_no_number(tmp_path: Path) -> None:
+    row = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 4])
+    answer = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 4])
+    graph = helper.make_graph([helper.make_node("Log", ["x"], ["y"])], "log", [row], [answer])
+    model = tmp_path / "log.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), model)
+    values = np.ones((6, 4), np.float32)
+    call = ("parity", model, "--reference", model, "--data", tmp_path / "x.npz", "--threads", "1", "-q", "--json")
+    for spoilt, said in ((0, False), (3, True)):
+        values.reshape(-1)[:spoilt] = -1
+        np.savez(tmp_path / "x.npz", x=values)
+        assert (f"{spoilt} values of 'y'" in str(run(*call).expect(0).json["reports"][0]["warnings"])) is said
