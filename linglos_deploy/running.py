@@ -86,7 +86,8 @@ def save_config(ctx: Any) -> None:
         from linglos_deploy.configfile import write_options
 
         resolved = {name: value for name, value in ctx.params.items() if name not in NOT_CONFIGURATION}
-        write_options(resolved, str(ctx.info_name), file)
+        with naming("--save-config"):
+            write_options(resolved, str(ctx.info_name), file)
 
 
 def show(value: Any, render: Callable[[Any, Console], None], *, as_json: bool) -> None:

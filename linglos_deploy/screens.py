@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+_PARITY_NAMES = ("Parity", "Images", "Output")
+_PARITY_COLUMNS = (*_PARITY_NAMES, "Count", "Max abs", "Max rel", "Cosine", "SQNR", "Top-1 same")
+
+_DISPENSABLE = ("Count", "Max rel", "Max abs", "Top-1 same", "Cosine")
+"""Columns of a parity table that a narrow terminal does without, the first one first."""
+
 _MOST_DIFFERENCES = 8
 """Differences of structure that a screen names; the report holds them all."""
 
@@ -39,24 +45,24 @@ def show_export(report: ExportReport, console: Console) -> None:
 
 def show_parity(reports: Sequence[ParityReport], console: Console) -> None:
     """Show how far every graph is from its reference, what was proven, and each check that does not hold."""
-    table = _table("Parity", "Images", "Output", "Count", "Max abs", "Max rel", "Cosine", "SQNR", "Top-1 same", "")
+    rows = []
     for report in reports:
         for output in report.outputs:
             found = output.metrics
             agreement = "" if found.top1_agreement is None else f"{100 * found.top1_agreement:.1f} %"
-            table.add_row(
-                escape(report.candidate),
-                escape(output.images or report.reference),
-                escape(output.output),
+            cells = (
+                report.candidate,
+                output.images or report.reference,
+                output.output,
                 str(found.samples),
                 f"{found.max_abs:.2e}",
                 f"{found.max_relative:.2e}",
                 f"{found.cosine:.6f}",
                 f"{found.sqnr_db:.1f} dB",
                 agreement,
-                _verdict(output.passed),
             )
-    console.print(table)
+            rows.append((dict(zip(_PARITY_COLUMNS, cells, strict=True)), _verdict(output.passed)))
+    _print_parity_table(rows, console)
     for report in reports:
         _say(console, f"{report.candidate} against {report.reference}: {_checked(report)}")
         for text in _failures(report):
@@ -66,6 +72,28 @@ def show_parity(reports: Sequence[ParityReport], console: Console) -> None:
                 _say(console, f"{finding.name}: {finding.found}; {finding.expected}", mark="[yellow]![/] ")
         for warning in report.warnings:
             _say(console, warning, mark="[yellow]![/] ")
+
+
+def _print_parity_table(rows: Sequence[tuple[dict[str, str], str]], console: Console) -> None:
+    """Print names, figures and verdicts; where they do not fit, figures are left out and said, and names wrapped."""
+    from rich import box
+    from rich.table import Table
+
+    widths = {name: max([len(name), *(len(cells[name]) for cells, _ in rows)]) for name in _PARITY_COLUMNS}
+    shown, left_out = list(_PARITY_COLUMNS), []
+    for name in _DISPENSABLE:
+        if sum(widths[column] + 3 for column in shown) + len("PASS") + 1 > console.width:
+            shown.remove(name)
+            left_out.append(name)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in shown:
+        table.add_column(column, overflow="fold", no_wrap=column not in _PARITY_NAMES)
+    table.add_column("", no_wrap=True)
+    for cells, verdict in rows:
+        table.add_row(*(escape(cells[column]) for column in shown), verdict)
+    console.print(table)
+    if left_out:
+        _say(console, f"Too narrow for: {', '.join(left_out)}.")
 
 
 def _checked(report: ParityReport) -> str:

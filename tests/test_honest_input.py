@@ -379,6 +379,8 @@ def test_a_place_that_cannot_be_written_names_the_option_that_gave_it(here: Path
     for option in ("--html", "--junit"):
         failed = run("parity", "tiny", option, "file/report").expect(4, "cannot be written", f"place with {option}")
         assert "--output" not in failed.stderr
+    failed = run("inspect", "tiny", "--save-config", "file/options.toml").expect(4, "place with --save-config")
+    assert "--output" not in failed.stderr
 
 
 # --- results ----------------------------------------------------------------------------------------------------------

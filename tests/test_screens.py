@@ -44,6 +44,19 @@ def test_a_criterion_that_does_not_hold_is_named_with_its_limit() -> None:
     assert "limit" in text
 
 
+@pytest.mark.parametrize("width", [60, 80, 240])
+def test_a_narrow_parity_table_cuts_no_figure_and_no_verdict(width: int) -> None:
+    console = Console(width=width, record=True)
+    report = replace(parity_report(decibels=12.3), candidate="model.int8+fp16.onnx")
+    screens.show_parity([report], console)
+    text = console.export_text()
+    assert "…" not in text
+    assert "12.3 dB" in text
+    assert "FAIL" in text.split("against")[0]
+    assert ("Too narrow for: Count" in text) is (width < 240)
+    assert max(map(len, text.split("against")[0].splitlines()[:-1])) <= width
+
+
 def test_doctor_shows_conditions_and_how_to_rebuild() -> None:
     text = shown(screens.show_doctor, doctor_report())
     assert "does not load here" in text
