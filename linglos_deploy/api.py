@@ -480,6 +480,22 @@ def _source_of(
             return ModelSource(factory=text, image_size=size, seed=seed)
         return ModelSource(checkpoint=Path(text), image_size=size, seed=seed)
     described = model if isinstance(model, ModelDescription) else ModelDescription(model)
+    from torch import nn
+
+    if not isinstance(described.module, nn.Module):
+        raise UsageError(
+            "This is no model.",
+            found=f"{described.module!r}"[:80],
+            expected="a torch.nn.Module, a ModelDescription, a variant, a checkpoint or package.module:factory",
+            next_step="give an instance, as in export(Net(), …)",
+        )
+    if isinstance(labels, str):
+        raise UsageError(
+            "Labels are a sequence of names; a text would be one name a letter.",
+            found=f"{labels!r}"[:80],
+            expected="such as ('cat', 'dog')",
+            next_step="labels=Path('labels.txt').read_text().splitlines()",
+        )
     described = changed(
         described,
         name=described.name or type(described.module).__name__,

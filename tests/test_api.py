@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -114,3 +115,15 @@ def test_the_example_of_every_verb_passes_a_strict_type_checker_without_an_any(t
     problems = [line for line in done.stdout.splitlines() if "error:" in line]
     assert [line.split(":")[0] for line in problems] == ["wrong.py"], done.stdout + done.stderr
     assert '"Bundle" has no attribute "no_such_thing"' in problems[0]
+
+
+@pytest.mark.parametrize("model", [5, torch.nn.Conv2d, None])
+def test_what_is_no_model_is_refused(model: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no model"):
+        linglos_deploy.export(model, output=tmp_path, engine="none")
+
+
+def test_a_text_is_no_sequence_of_labels(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="one name a letter"):
+        linglos_deploy.export(torch.nn.Conv2d(3, 3, 1), labels="cat", output=tmp_path, engine="none")
+    assert not list(tmp_path.iterdir())

@@ -298,7 +298,9 @@ def _cannot_capture(module: nn.Module, error: BaseException, named: Mapping[Axis
         f"PyTorch cannot capture '{type(module).__name__}'.",
         found=useful_part(error),
         expected="a module whose path through 'forward' does not depend on tensor values or on dynamic sizes",
-        next_step=f"dynamic here: {asked}; try a fixed --batch or leave --dynamic out" if asked else None,
+        next_step=f"dynamic here: {asked}; try a fixed --batch or leave --dynamic out"
+        if asked
+        else "write a branch on values with torch.where or torch.cond; see docs/models.md",
     )
 
 
