@@ -20,7 +20,7 @@ def test_a_model_that_looks_at_each_image_alone_passes(runner: Any, precision: P
 
 
 @pytest.mark.parametrize("precision", [*Precision])
-@pytest.mark.parametrize("share", [1.0, 0.1, 0.05, 0.01])
+@pytest.mark.parametrize("share", [1.0, 0.1, 0.05, 0.01, 0.001])
 def test_a_leak_between_images_fails(runner: Any, precision: Precision, share: float) -> None:
     def leaking(x: np.ndarray) -> np.ndarray:
         return np.asarray(x + share * (x.mean(axis=0) - x))
@@ -28,6 +28,20 @@ def test_a_leak_between_images_fails(runner: Any, precision: Precision, share: f
     found = check_positions(runner(clean=lambda x: x, y=leaking), BATCHES, precision)
     assert found.passed is False
     assert "'y'" in found.found
+
+
+def test_a_leak_from_the_next_image_alone_fails(runner: Any) -> None:
+    found = check_positions(runner(y=lambda x: x + 0.001 * np.roll(x, 1, axis=0)), BATCHES, Precision.INT8)
+    assert found.passed is False
+    assert "copies of itself" in found.found
+
+
+@pytest.mark.parametrize(("precision", "passed"), [(Precision.INT8, True), (Precision.FP32, False)])
+def test_sums_that_are_ordered_by_the_size_of_the_batch_may_move_integers_by_a_step(
+    runner: Any, precision: Precision, passed: bool
+) -> None:
+    steps = np.random.default_rng(1).normal(size=(1, 4)).astype(np.float32) * 0.03
+    assert check_positions(runner(y=lambda x: x + (len(x) > 1) * steps), BATCHES, precision).passed is passed
 
 
 def test_an_image_that_answers_by_its_place_fails(runner: Any) -> None:
