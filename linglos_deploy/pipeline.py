@@ -28,7 +28,7 @@ from linglos_deploy.codec import write_json
 from linglos_deploy.engines.compiling import AUTO, NONE, choose_compilers, compile_graph, not_built
 from linglos_deploy.engines.options import EngineOptions
 from linglos_deploy.engines.sizes import SizeProfile, check_covers, check_fit, covers
-from linglos_deploy.errors import CalibrationError, UsageError
+from linglos_deploy.errors import CalibrationError, LinglosError, UsageError
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.export import export_onnx
 from linglos_deploy.exporters.precision import KINDS, convert_precision, tensors_at_risk
@@ -123,6 +123,13 @@ class ExportRequest:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.name is not None and (self.name in {"", ".", ".."} or "/" in self.name):
+            raise UsageError(
+                "A bundle's name is one word of a path.",
+                found=self.name or "nothing",
+                expected="a name without '/'",
+                next_step=f"--output {Path(self.name).parent} --name {Path(self.name).name}" if self.name else None,
+            )
         if self.max_accuracy_drop is not None and (self.evaluation is None or self.source.task is not Task.CLASSIFY):
             raise UsageError(
                 "Accuracy is measured on labelled images, of a classifier.",
@@ -158,6 +165,7 @@ def export_bundle(request: ExportRequest, *, progress: Progress = SILENT) -> Exp
     compilers, passed_over = choose_compilers(request.engine, request.engine_options)
     model = load_model(request.source, progress=progress)
     check_sizes(request, model)
+    check_outputs(model)
     out = request.folder / (request.name or model.name)
     check_free(out, replace=request.replace)
     images = open_images(request, model, progress)
@@ -225,6 +233,32 @@ def _sizes_of_shapes(request: ExportRequest) -> list[SizeProfile]:
         )
         for shape in shapes
     ]
+
+
+def check_outputs(model: TorchModel) -> None:
+    """Check that every output holds an answer for each image, before any work is spent.
+
+    Raises:
+        UsageError: One does not: whoever opens a bundle, C++ too, reads images along the first axis.
+    """
+    preprocessing_of(model)
+    count = 2
+    try:
+        with PyTorch().open(model) as runner:
+            images = {name: np.zeros(shape, np.float32) for name, shape in model.input_shapes(batch=count).items()}
+            answers = {name: np.asarray(value) for name, value in runner.run(images).items()}
+    except LinglosError:
+        return  # a module that takes one image only: exporting says what is wrong with it, or nothing is
+    odd = [
+        f"'{name}' of shape {list(answer.shape)}" for name, answer in answers.items() if answer.shape[:1] != (count,)
+    ]
+    if odd:
+        raise UsageError(
+            f"'{model.name}' answers with something that is not one value or map for each image.",
+            found=f"{', '.join(odd)} for {count} images",
+            expected="images along the first axis of every output",
+            next_step="leave it out of what the module returns, or make the graph alone, as docs/models.md shows",
+        )
 
 
 def preprocessing_of(model: TorchModel) -> PreprocessSpec:

@@ -352,6 +352,19 @@ def test_tables_and_graphs_are_replaced_with_force_only(here: Path) -> None:
     assert all((here / name).read_bytes() != b"mine" for name in ("seen.table", "x.onnx", "x.plan.json"))
 
 
+def test_quantize_does_not_replace_what_a_manifest_vouches_for(here: Path) -> None:
+    with nothing_changes(here / "tiny"):
+        run("quantize", GRAPH, "--table", TABLE, "-o", INT8, "--force").explain(2, "'tiny' is a bundle", "--output")
+        run("quantize", GRAPH, "--table", TABLE, "-o", "a.onnx", "--save-plan", "tiny/plan.json", "--force").expect(2)
+    run("quantize", GRAPH, "--table", TABLE, "-o", "tiny/other.onnx").expect(0)
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ""])
+def test_a_bundles_name_is_one_word_of_a_path(here: Path, name: str) -> None:
+    run(*EXPORT, "--name", name).expect(2, "name is one word")
+    assert not (here / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "option"),
     [

@@ -81,6 +81,25 @@ def test_force_replaces_a_bundle(here: Path) -> None:
     assert sorted(path.name for path in (here / "build").iterdir()) == ["tiny"]
 
 
+def test_an_output_without_images_is_refused_by_name_before_any_work(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "counting.py").write_text(
+        "import torch\n"
+        "from linglos_deploy.images.preprocessing import PreprocessSpec\n"
+        "from linglos_deploy.models.factory import ModelDescription\n"
+        "class Counting(torch.nn.Module):\n"
+        "    def forward(self, image):\n"
+        "        return {'logits': image.mean((2, 3)), 'maps': {'n': image.shape[2]}}\n"
+        "def factory():\n"
+        "    return ModelDescription(Counting(), preprocess=PreprocessSpec((32, 32)))\n"
+    )
+    monkeypatch.syspath_prepend(str(here))
+    options = ("--model", "counting:factory", "--engine", "none", "--no-latency")
+    run("export", *options).explain(2, "'maps.n' of shape []", "images along the first axis of every output")
+    assert not (here / "build").exists()
+
+
 def test_sixteen_bits_look_at_ranges_on_made_up_images_and_keep_no_table_of_them(here: Path) -> None:
     run(*QUICK, "--half", "--name", "made_up").expect(0)
     run(*QUICK, "--half", "--name", "real", "--data", "images").expect(0)

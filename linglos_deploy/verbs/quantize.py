@@ -10,6 +10,7 @@ from pathlib import Path
 
 from linglos_deploy.artifacts import OnnxArtifact, load_onnx, open_onnx
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
+from linglos_deploy.bundle import is_bundle
 from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.errors import UsageError
 from linglos_deploy.exporters.conversion import convert_opset
@@ -147,6 +148,14 @@ def _check_places(request: QuantizeRequest, graph: Path) -> None:
                 else "--save-plan other.plan.json",
             )
         taken[path.resolve()] = "the INT8 graph"
+    for path in _outputs(request):
+        if path.exists() and is_bundle(path.parent):
+            raise UsageError(
+                f"'{path.parent}' is a bundle, and its manifest vouches for the files in it.",
+                found=f"'{path}', which is there, as a place to write to",
+                expected="a new file, or a place outside of the bundle",
+                next_step=f"--output {path.parent.with_name(path.name)}",
+            )
 
 
 @contextmanager
