@@ -36,7 +36,10 @@ def test_a_leak_from_the_next_image_alone_fails(runner: Any) -> None:
     assert "copies of itself" in found.found
 
 
-@pytest.mark.parametrize(("precision", "passed"), [(Precision.INT8, True), (Precision.FP32, False)])
+@pytest.mark.parametrize(
+    ("precision", "passed"),
+    [(Precision.INT8, True), (Precision.FP32, False), (Precision.FP16, False), (Precision.BF16, False)],
+)
 def test_sums_that_are_ordered_by_the_size_of_the_batch_may_move_integers_by_a_step(
     runner: Any, precision: Precision, passed: bool
 ) -> None:
