@@ -295,7 +295,8 @@ def _warnings(
         }
         if len(means) == 2 and means[False] - means[True] > NOTABLE_DB:
             warnings.append(
-                f"The synthetic golden images reach {means[True]:.0f} dB where real ones reach {means[False]:.0f}: "
+                f"The synthetic golden images reach {means[True]:.0f} dB, averaged over images, where real ones reach "
+                f"{means[False]:.0f}: "
                 "they are noise of odd sizes, which the INT8 ranges were not made for; they test loaders."
             )
     return tuple(warnings)
