@@ -52,6 +52,8 @@ void check_options(const SessionOptions& options) {
   check("device_index", options.device_index, 0, 1024);
 }
 
+void append(std::string& why, const std::string& reason) { why += (why.empty() ? "" : "; ") + reason; }
+
 /// Tries the compiled engines in the order of the manifest; appends to `why` what spoke against each.
 bool try_engines(const Bundle& bundle, const SessionOptions& options, [[maybe_unused]] Choice& choice,
                  std::string& why, [[maybe_unused]] ErrorCode& code) {
@@ -82,7 +84,7 @@ bool try_engines(const Bundle& bundle, const SessionOptions& options, [[maybe_un
       reason = "built without TensorRT (configure with -DLINGLOS_TENSORRT=ON)";
 #endif
     }
-    why += (why.empty() ? "" : "; ") + entry.file + ": " + reason;
+    append(why, entry.file + ": " + reason);
   }
   return false;
 }
@@ -92,8 +94,6 @@ std::string precisions(const Manifest& manifest) {
   for (const auto& graph : manifest.graphs) names += (names.empty() ? "" : ", ") + graph.precision;
   return names;
 }
-
-void append(std::string& why, const std::string& reason) { why += (why.empty() ? "" : "; ") + reason; }
 
 const GraphEntry& pick_graph(const Bundle& bundle, const SessionOptions& options, std::string& why) {
   const Manifest& manifest = bundle.manifest();

@@ -1,7 +1,6 @@
 // Threads that run what is put in a bounded queue.
 #pragma once
 
-#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>

@@ -75,9 +75,9 @@ def compare_layers(
                 advance()
     makers = producers(graphs[1].graph)
     layers = tuple(
-        LayerDifference(tensor=name, node=makers[name].name, op_type=makers[name].op_type, metrics=difference.metrics())
+        LayerDifference(tensor=name, node=makers[name].name, op_type=makers[name].op_type, metrics=metrics)
         for name, difference in differences.items()
-        if difference.metrics().samples
+        if (metrics := difference.metrics()).samples
     )
     if not layers:
         raise DataError("There is nothing to compare.", found="no batches", expected="at least one image")
