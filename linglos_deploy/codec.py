@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,8 +52,14 @@ def write_json(value: Any, path: Path) -> None:
         partial.write_text(to_json(value), encoding="utf-8")
 
 
-def read_json(kind: type[T], path: Path) -> T:
+def read_json(kind: type[T], path: Path, *, edited: bool = False) -> T:
     """Read a file written by :func:`write_json`.
+
+    Args:
+        kind: A dataclass.
+        path: The file.
+        edited: Whether people edit such files: then a field that ``kind`` does not have is refused, since nothing
+            would come of it. Otherwise it is passed over, as what a later version may have added.
 
     Raises:
         ArtifactError: The file is missing or not what ``kind`` says.
@@ -66,7 +73,36 @@ def read_json(kind: type[T], path: Path) -> T:
             expected=f"a JSON file of this version's {kind.__name__} schema",
             next_step="check the path, or make the file again",
         ) from error
-    return from_json(kind, data, source=str(path))
+    value = from_json(kind, data, source=str(path))
+    if edited:
+        _refuse_unknown(msgspec.json.decode(data), to_builtins(value), kind, path)
+    return value
+
+
+def _refuse_unknown(found: Any, known: Any, kind: type, path: Path) -> None:
+    unknown = list(_unknown_fields(found, known, ""))
+    if unknown:
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        raise ArtifactError(
+            f"'{path}' holds fields that {kind.__name__} does not have.",
+            found=", ".join(f"'{name}'" for name in unknown[:5]) + more,
+            expected=f"the fields of this version's {kind.__name__} schema; nothing would come of others",
+            next_step="correct the name, or take it out",
+        )
+
+
+def _unknown_fields(found: Any, known: Any, place: str) -> Iterator[str]:
+    """Yield where ``found`` has fields that came through as nothing in ``known``."""
+    if isinstance(found, dict) and isinstance(known, dict):
+        for name, value in found.items():
+            where = f"{place}.{name}" if place else name
+            if name in known:
+                yield from _unknown_fields(value, known[name], where)
+            else:
+                yield where
+    elif isinstance(found, list) and isinstance(known, list | tuple):
+        for index, (value, same) in enumerate(zip(found, known, strict=True)):
+            yield from _unknown_fields(value, same, f"{place}[{index}]")
 
 
 def schema(kind: type) -> dict[str, Any]:

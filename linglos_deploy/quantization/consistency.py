@@ -15,7 +15,14 @@ import onnx_ir as ir
 
 from linglos_deploy.errors import QuantizationError
 from linglos_deploy.quantization.candidates import Candidate, candidates_of
-from linglos_deploy.quantization.plan import WEIGHT_BITS, NodeDecision, QuantPlan, TensorDecision, scale_of
+from linglos_deploy.quantization.plan import (
+    LEAST_ERROR,
+    WEIGHT_BITS,
+    NodeDecision,
+    QuantPlan,
+    TensorDecision,
+    scale_of,
+)
 from linglos_deploy.quantization.rounding import scale_type, scales_for
 
 _OF_THE_GRAPH = ("node", "op_type", "output", "data", "weight", "weight_axis")
@@ -119,7 +126,28 @@ def _check_tensors(plan: QuantPlan, candidates: tuple[Candidate, ...]) -> None:
                     expected="null",
                 )
             continue
+        _check_method(decision, plan)
         _check_scale(decision, types[decision.tensor])
+
+
+def _check_method(decision: TensorDecision, plan: QuantPlan) -> None:
+    if decision.method is None:
+        return
+    allowed = dict.fromkeys((plan.scheme.method, LEAST_ERROR))
+    if decision.method not in allowed:
+        _refuse(
+            f"The method of tensor '{decision.tensor}' is none that the plan's scheme uses.",
+            found=f"method '{decision.method}'; a method is a record, and its bound is not computed from it here",
+            expected=f"{' or '.join(map(repr, allowed))}, or null where you set the bound",
+            next_step="set the method to null, or make the plan again with 'linglos-deploy quantize'",
+        )
+    if decision.bound is None:
+        _refuse(
+            f"Tensor '{decision.tensor}' has a method, but not the bound that it found.",
+            found=f"method '{decision.method}', bound null",
+            expected="both, or a scale alone",
+            next_step="set the method to null, too",
+        )
 
 
 def _check_scale(decision: TensorDecision, dtype: Any) -> None:

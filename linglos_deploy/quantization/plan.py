@@ -40,7 +40,8 @@ class TensorDecision:
         consumers: Names of the nodes that read it in INT8; other readers keep the unrounded tensor.
         scale: Its value per step, if quantized; left out where the plan is written by hand, it follows from the bound.
         bound: Magnitude from which values are clipped, if quantized.
-        method: How the bound was found, if quantized: the scheme's, or ``mse`` where that one failed. A record.
+        method: How the bound was found, if quantized: the scheme's, or ``mse`` where that one failed. ``None`` where a
+            person set the bound.
     """
 
     tensor: str
@@ -87,8 +88,9 @@ class QuantPlan:
     """Everything that applying it needs, and nothing that it does not.
 
     The decisions may be edited: each field is obeyed, or refused where it contradicts another one or the graph. The
-    ``reason`` and ``method`` of a decision and the scheme's ``method``, ``percentile`` and ``weight_bits`` record how
-    it was made; nothing is made of them again.
+    ``reason`` of a decision and the scheme's ``method``, ``percentile`` and ``weight_bits`` record how it was made, and
+    so does a tensor's ``method``, which has to be one that the scheme allows and needs the bound that it found; the
+    parity check finds it again in the calibration table.
 
     Attributes:
         graph_digest: SHA-256 of the graph it was made for.
@@ -152,9 +154,9 @@ class QuantPlan:
         """Read a plan written by :meth:`save`.
 
         Raises:
-            ArtifactError: The file is missing, damaged or of another version.
+            ArtifactError: The file is missing, damaged or of another version, or has a field that a plan does not have.
         """
-        return read_json(cls, path)
+        return read_json(cls, path, edited=True)
 
 
 def scale_of(decision: TensorDecision, dtype: DTypeLike) -> float:

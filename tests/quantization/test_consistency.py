@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from onnx import numpy_helper
 
 from linglos_deploy.artifacts import OnnxArtifact, load_onnx
 from linglos_deploy.choices import Precision
-from linglos_deploy.errors import LinglosError, QuantizationError
+from linglos_deploy.errors import ArtifactError, LinglosError, QuantizationError
 from linglos_deploy.graph.passes.running import run_passes
 from linglos_deploy.quantization.apply import apply_plan
 from linglos_deploy.quantization.plan import NodeDecision, QuantPlan, TensorDecision, plan_quantization
@@ -24,7 +25,7 @@ from linglos_deploy.quantization.qdq import InsertQdq
 from linglos_deploy.quantization.scheme import QuantScheme
 from tests.quantization.graphs import attention_model, calibrated
 
-RECORDS = {"reason", "method"}
+RECORDS = {"reason"}
 """Fields that say how a decision was made."""
 
 
@@ -115,8 +116,8 @@ def test_every_edit_of_one_field_acts_or_is_refused_by_name(model: onnx.ModelPro
 
 
 def follows_from_the_rest(what: str) -> bool:
-    """Leaving out one of scale and bound changes nothing: it follows from the other."""
-    return what.endswith((".scale = None", ".bound = None"))
+    """Leaving out the scale changes nothing: it follows from the bound. Nor does saying that no method found it."""
+    return what.endswith((".scale = None", ".method = None"))
 
 
 def test_a_decision_that_is_missing_or_given_twice_is_refused(model: onnx.ModelProto, made: QuantPlan) -> None:
@@ -212,6 +213,33 @@ def test_a_plan_with_edits_is_read_from_its_file(
     artifact_and_plan: tuple[OnnxArtifact, QuantPlan], tmp_path: Path
 ) -> None:
     artifact, made = artifact_and_plan
-    with_tensor(made, "x", bound=1.27, scale=None, method="absmax").save(tmp_path / "plan.json")
+    with_tensor(made, "x", bound=1.27, scale=None, method=None).save(tmp_path / "plan.json")
     result = apply_plan(artifact, QuantPlan.load(tmp_path / "plan.json"), out=tmp_path / "q.onnx")
     assert "x/scale" in {tensor.name for tensor in load_onnx(result.path).graph.initializer}
+
+
+def test_a_bound_without_a_method_leaves_nothing_but_its_scale_to_say(model: onnx.ModelProto, made: QuantPlan) -> None:
+    plain = carried_out(model, made)
+    assert carried_out(model, with_tensor(made, "x", bound=None, method=None)) == plain
+    with pytest.raises(QuantizationError, match="'x' has a method, but not the bound"):
+        carried_out(model, with_tensor(made, "x", bound=None))
+
+
+def test_a_method_is_one_that_the_scheme_uses(model: onnx.ModelProto, made: QuantPlan) -> None:
+    with pytest.raises(QuantizationError, match="method of tensor 'x' is none that the plan's scheme uses"):
+        carried_out(model, with_tensor(made, "x", method="absmax"))
+    other_scheme = replace(made, scheme=replace(made.scheme, method="absmax"))
+    assert carried_out(model, with_tensor(other_scheme, "x", method="absmax"))
+
+
+@pytest.mark.parametrize("place", ["", "scheme", "tensors", "nodes"])
+def test_a_field_that_plans_do_not_have_is_refused_by_its_place(made: QuantPlan, tmp_path: Path, place: str) -> None:
+    made.save(tmp_path / "plan.json")
+    content = json.loads((tmp_path / "plan.json").read_text())
+    part = content[place] if place else content
+    (part[1] if isinstance(part, list) else part)["symetric"] = False
+    (tmp_path / "plan.json").write_text(json.dumps(content))
+    where = {"": "symetric", "scheme": "scheme.symetric"}.get(place, f"{place}[1].symetric")
+    with pytest.raises(ArtifactError, match="holds fields that QuantPlan does not have") as caught:
+        QuantPlan.load(tmp_path / "plan.json")
+    assert caught.value.found == f"'{where}'"
