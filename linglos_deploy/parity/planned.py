@@ -1,0 +1,153 @@
+"""Does a graph do what its quantization plan says: these tensors, for these readers, with these scales and bits?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from linglos_deploy.parity.pairs import SCALE_SLACK, Pair, Weight, smallest_step
+from linglos_deploy.quantization.plan import NodeDecision, QuantPlan, TensorDecision
+from linglos_deploy.quantization.rounding import ACTIVATION_LIMIT
+from linglos_deploy.reports.parity import StructuralDifference
+
+
+@dataclass(frozen=True, slots=True)
+class Rounding:
+    """What a candidate rounds.
+
+    Attributes:
+        pairs: Its Q/DQ pairs, one for each reader.
+        weights: Its dequantized weights, one for each reader.
+        matched: The candidate's node for each of the parent's.
+        element: Its 16-bit type, ``None`` if it has none.
+    """
+
+    pairs: Sequence[Pair]
+    weights: Sequence[Weight]
+    matched: Mapping[str, str]
+    element: ir.DataType | None
+
+    def name(self, layer: str) -> str:
+        """Return the candidate's name of one of the parent's nodes."""
+        return self.matched.get(layer, layer)
+
+
+def plan_differences(rounding: Rounding, plan: QuantPlan) -> Iterator[StructuralDifference]:
+    """Yield what a candidate does otherwise than its plan says."""
+    tensors = {decision.tensor: decision for decision in plan.quantized_tensors}
+    readers: dict[str, set[str]] = {name: set() for name in tensors}
+    for pair in rounding.pairs:
+        decision = tensors.get(pair.tensor)
+        if decision is None:
+            yield StructuralDifference(
+                pair.quantizer,
+                pair.layer,
+                f"'{pair.tensor}' is rounded",
+                expected="floating point, as the plan says",
+                found=f"a pair of scale {pair.scale:.6g} before '{pair.reader}'",
+            )
+            continue
+        readers[pair.tensor].add(pair.layer)
+        yield from _scale_differences(pair, decision, rounding.element)
+    for name, decision in tensors.items():
+        yield from _reader_differences(rounding, name, decision, readers[name])
+    yield from _node_differences(rounding, plan)
+
+
+def _scale_differences(
+    pair: Pair, decision: TensorDecision, element: ir.DataType | None
+) -> Iterator[StructuralDifference]:
+    assert pair.scale is not None
+    if decision.scale is not None:
+        exact = np.float32(decision.scale)
+        wanted = exact if element is None else exact.astype(element.numpy())
+        if pair.scale not in (float(exact), float(wanted)):
+            yield StructuralDifference(
+                pair.quantizer,
+                pair.layer,
+                f"scale of '{pair.tensor}'",
+                expected=f"{float(wanted):.9g}, as the plan says",
+                found=f"{pair.scale:.9g}",
+            )
+    if decision.bound is not None:
+        reach = pair.scale * ACTIVATION_LIMIT
+        if not -SCALE_SLACK <= reach / decision.bound - 1 <= SCALE_SLACK + smallest_step(element) / pair.scale:
+            yield StructuralDifference(
+                pair.quantizer,
+                pair.layer,
+                f"bound of '{pair.tensor}'",
+                expected=f"{decision.bound:.6g}, as the plan says",
+                found=f"{reach:.6g}, where 127 steps end",
+            )
+
+
+def _reader_differences(
+    rounding: Rounding, name: str, decision: TensorDecision, found: set[str]
+) -> Iterator[StructuralDifference]:
+    wanted = set(decision.consumers)
+    for layer in sorted((wanted - found) & rounding.matched.keys()):
+        yield StructuralDifference(
+            rounding.name(layer),
+            layer,
+            f"'{layer}' reads '{name}'",
+            expected="rounded by a pair, as the plan says",
+            found="unrounded, or something else",
+        )
+    for layer in sorted(found - wanted):
+        yield StructuralDifference(
+            rounding.name(layer),
+            layer,
+            f"'{layer}' reads '{name}'",
+            expected="unrounded, as the plan says",
+            found="rounded by a pair",
+        )
+
+
+def _node_differences(rounding: Rounding, plan: QuantPlan) -> Iterator[StructuralDifference]:
+    weights = {weight.layer: weight for weight in rounding.weights}
+    decided = {decision.node: decision for decision in plan.quantized_nodes}
+    for layer, decision in decided.items():
+        if layer not in rounding.matched:
+            continue  # what leads there differs, and was told of
+        weight = weights.get(layer)
+        if weight is None:
+            yield StructuralDifference(
+                rounding.name(layer),
+                layer,
+                f"weight of '{layer}'",
+                expected="INT8, as the plan says",
+                found="not INT8",
+            )
+        else:
+            yield from _weight_differences(weight, decision)
+    for layer in sorted(weights.keys() - decided.keys()):
+        yield StructuralDifference(
+            weights[layer].dequantizer,
+            layer,
+            f"weight of '{layer}'",
+            expected="floating point, as the plan says",
+            found="INT8",
+        )
+
+
+def _weight_differences(weight: Weight, decision: NodeDecision) -> Iterator[StructuralDifference]:
+    most = int(2 ** ((decision.weight_bits or 8) - 1)) - 1
+    if (weight.weight, weight.axis) != (decision.weight, decision.weight_axis):
+        yield StructuralDifference(
+            weight.dequantizer,
+            weight.layer,
+            f"weight of '{weight.layer}'",
+            expected=f"'{decision.weight}' scaled along axis {decision.weight_axis}, as the plan says",
+            found=f"'{weight.weight}' along axis {weight.axis}",
+        )
+    elif not (weight.largest <= most and (weight.largest > most // 2 or weight.largest == 0)):
+        yield StructuralDifference(
+            weight.dequantizer,
+            weight.layer,
+            f"bits of '{weight.layer}'",
+            expected=f"integers up to {most}, as the plan says",
+            found=f"up to {weight.largest}",
+        )
