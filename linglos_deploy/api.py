@@ -324,6 +324,7 @@ def check_parity(
     preprocess: PreprocessOptions | None = None,
     criteria: StrPath | None = None,
     limits: Mapping[str, float | None] | None = None,
+    plan: StrPath | None = None,
     progress: Progress = SILENT,
 ) -> ParityOutcome:
     """Check that a bundle's graphs, or one graph, still answer as the reference does.
@@ -344,6 +345,7 @@ def check_parity(
         preprocess: How images become the input of graphs that do not say it themselves; a bundle says it.
         criteria: A file of limits, as docs/parity.md describes it.
         limits: Limits of all outputs by name, on top of the file's; ``None`` as a limit asks for nothing.
+        plan: The quantization plan that an INT8 graph must carry out; a bundle brings its own.
         progress: Told about every stage.
 
     Returns:
@@ -370,6 +372,7 @@ def check_parity(
         preprocess=preprocess or PreprocessOptions(),
         criteria=_path_of(criteria),
         limits=limits or {},
+        plan=_path_of(plan),
     )
     return check(request, progress=progress)
 

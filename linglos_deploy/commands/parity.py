@@ -67,6 +67,15 @@ def parity(
         list[str] | None,
         typer.Option("--limit", metavar="NAME=VALUE", help="One limit, such as sqnr_db=25 or cosine=off."),
     ] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option(
+            "--plan",
+            callback=options.must_exist,
+            metavar="PLAN.json",
+            help="The plan that an INT8 graph must carry out. [default: one beside the graphs]",
+        ),
+    ] = None,
     imgsz: options.ImageSize = None,
     mean: options.Mean = None,
     std: options.Std = None,
@@ -125,6 +134,7 @@ def parity(
         locate=locate,
         criteria=criteria,
         limits=dict(map(parse_limit, limit or ())),
+        plan=plan,
         progress=Terminal(quiet=quiet),
     )
     write_reports([*outcome.reports, *outcome.layers, *outcome.locations], html=html, junit=junit)

@@ -55,7 +55,7 @@ def compare_int8_modes(
                 same_inputs=same_inputs,
                 progress=progress,
             )
-        cosines.append(min(output.metrics.cosine for output in report.outputs))
+        cosines.append(min((output.metrics.cosine for output in report.outputs), default=0.0))
     return Int8Comparison(
         cpu=cpu.model,
         exact_cosine=cosines[0],

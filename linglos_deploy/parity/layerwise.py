@@ -16,7 +16,7 @@ from linglos_deploy.files import sha256_file
 from linglos_deploy.graph.topology import producers, value_shapes, value_types
 from linglos_deploy.parity.metrics import Difference
 from linglos_deploy.progress import SILENT, Progress
-from linglos_deploy.reports.parity import Finding, LayerDifference, LayerReport
+from linglos_deploy.reports.parity import Finding, LayerDifference, LayerReport, Misshapen
 from linglos_deploy.signature import Batch, ModelSignature, TensorSpec
 
 FLOOR_DB = {Precision.FP16: 20.0, Precision.BF16: 10.0, Precision.INT8: 3.0}
@@ -60,6 +60,7 @@ def compare_layers(
             expected="a graph and one made from it",
         )
     differences = {name: Difference(keep_worst=0, detailed=False) for name in shared}
+    shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
     with tempfile.TemporaryDirectory(prefix="linglos-layers-") as folder:
         probes = [with_outputs(graph, shared, Path(folder) / f"{number}.onnx") for number, graph in enumerate(graphs)]
         with (
@@ -70,24 +71,29 @@ def compare_layers(
             for batch in batches:
                 expected, actual = wanted.run(batch), found.run(batch)
                 for name, difference in differences.items():
-                    if expected[name].ndim:
+                    if expected[name].shape != actual[name].shape:
+                        shapes[name] = expected[name].shape, actual[name].shape
+                    elif expected[name].ndim:
                         difference.update(expected[name], actual[name])
                 advance()
     makers = producers(graphs[1].graph)
     layers = tuple(
         LayerDifference(tensor=name, node=makers[name].name, op_type=makers[name].op_type, metrics=metrics)
         for name, difference in differences.items()
-        if (metrics := difference.metrics()).samples
+        if name not in shapes and (metrics := difference.metrics()).samples
     )
-    if not layers:
+    misshapen = tuple(Misshapen(name, makers[name].name, *shapes[name]) for name in shared if name in shapes)
+    if not layers and not misshapen:
         raise DataError("There is nothing to compare.", found="no batches", expected="at least one image")
+    beyond = {layer.tensor for layer in layers if layer.metrics.sqnr_db < limit_db} | shapes.keys()
     return LayerReport(
         reference=reference.path.name,
         candidate=candidate.path.name,
-        samples=layers[-1].metrics.samples,
+        samples=layers[-1].metrics.samples if layers else 0,
         layers=layers,
-        first_beyond=next((layer.tensor for layer in layers if layer.metrics.sqnr_db < limit_db), None),
+        first_beyond=next((name for name in shared if name in beyond), None),
         limit_db=limit_db,
+        misshapen=misshapen,
     )
 
 
@@ -102,6 +108,17 @@ def check_layers(report: LayerReport, precision: Precision, reached: Mapping[str
     kind = Precision.INT8 if precision.is_int8 else precision
     if kind not in FLOOR_DB:
         return ()
+    if report.misshapen:
+        first = report.misshapen[0]
+        return (
+            Finding(
+                "inner tensors have the shapes of the parent's",
+                False,
+                f"{len(report.misshapen)} of other shapes, first '{first.tensor}' of {list(first.found)}",
+                str(list(first.expected)),
+                node=first.node,
+            ),
+        )
     judged = [layer for layer in report.layers if layer.metrics.nonfinite_reference < layer.metrics.values]
     findings = [_worst_of(judged, lambda _: FLOOR_DB[kind], "no inner tensor is lost", "")]
     known = [layer for layer in judged if layer.tensor in reached]

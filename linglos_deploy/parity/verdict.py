@@ -15,7 +15,7 @@ from linglos_deploy.errors import DataError, UsageError
 from linglos_deploy.parity.metrics import Difference
 from linglos_deploy.parity.recording import Recording, sample_digests
 from linglos_deploy.progress import SILENT, Progress
-from linglos_deploy.reports.parity import CriterionResult, Metric, OutputMetrics, OutputParity, ParityReport
+from linglos_deploy.reports.parity import CriterionResult, Finding, Metric, OutputMetrics, OutputParity, ParityReport
 from linglos_deploy.signature import Batch
 
 
@@ -203,6 +203,7 @@ def check_parity(
             expected=", ".join(reference.outputs),
         )
     differences = {output: Difference() for output in reference.outputs}
+    misshapen: dict[str, Finding] = {}
     rows = _Rows(reference)
     with progress.stage(f"Checking {name}", reference.samples) as advance:
         for batch in batches:
@@ -216,7 +217,11 @@ def check_parity(
                 )
             found = candidate.run(batch)
             for output, difference in differences.items():
-                difference.update(expected.outputs[output], found[output], expected.ids)
+                shapes = expected.outputs[output].shape, np.shape(found[output])
+                if shapes[0] != shapes[1]:
+                    misshapen.setdefault(output, _misshapen(output, images, *shapes))
+                else:
+                    difference.update(expected.outputs[output], found[output], expected.ids)
             advance(expected.count)
     if rows.taken != reference.samples:
         raise DataError(
@@ -224,7 +229,11 @@ def check_parity(
             found=str(rows.taken),
             expected=str(reference.samples),
         )
-    outputs = tuple(_judge(output, differences[output], criteria.of(output), images) for output in reference.outputs)
+    outputs = tuple(
+        _judge(output, differences[output], criteria.of(output), images)
+        for output in reference.outputs
+        if output not in misshapen
+    )
     return ParityReport(
         reference=reference.source or reference.path.name,
         candidate=name,
@@ -232,7 +241,8 @@ def check_parity(
         samples=rows.taken,
         outputs=outputs,
         warnings=warnings,
-        passed=all(output.passed for output in outputs),
+        passed=all(output.passed for output in outputs) and not misshapen,
+        findings=tuple(misshapen.values()),
     )
 
 
@@ -246,6 +256,11 @@ def judge(metrics: OutputMetrics, limits: Limits) -> tuple[CriterionResult, ...]
             passed = found <= limit if metric.at_most else found >= limit
             results.append(CriterionResult(metric, found, limit, passed=passed))
     return tuple(results)
+
+
+def _misshapen(output: str, images: str, wanted: tuple[int, ...], found: tuple[int, ...]) -> Finding:
+    where = f" on {images} images" if images else ""
+    return Finding(f"{output}{where} has the reference's shape", False, str(list(found)), str(list(wanted)))
 
 
 def _measured(metrics: OutputMetrics) -> Iterator[tuple[Metric, float | None]]:

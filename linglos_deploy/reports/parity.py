@@ -312,6 +312,23 @@ class LayerDifference:
 
 
 @dataclass(frozen=True, slots=True)
+class Misshapen:
+    """A tensor that both graphs have, in two shapes.
+
+    Attributes:
+        tensor: Its name in both.
+        node: The node that makes it in the candidate.
+        expected: Its shape in the reference.
+        found: Its shape in the candidate.
+    """
+
+    tensor: str
+    node: str
+    expected: tuple[int, ...]
+    found: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LayerReport:
     """Where a candidate starts to deviate from its reference.
 
@@ -322,6 +339,7 @@ class LayerReport:
         layers: Every tensor that both have, in graph order of the candidate.
         first_beyond: The first tensor whose SQNR is below ``limit_db``, if there is one.
         limit_db: That limit.
+        misshapen: Tensors of one name and two shapes, in graph order.
     """
 
     reference: str
@@ -330,6 +348,7 @@ class LayerReport:
     layers: tuple[LayerDifference, ...]
     first_beyond: str | None
     limit_db: float
+    misshapen: tuple[Misshapen, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ NOISE_IMAGES = 8
 """Images on which the reference's own noise is measured."""
 
 PLAN = "plan.json"
+ORIGINAL = "model.onnx"
 TABLE = "calibration.table"
 
 SYNTHETIC_GOLDEN = len(ODD_SIZES) + 1
@@ -78,6 +79,7 @@ class ParityRequest:
         criteria: A file of limits; see :mod:`linglos_deploy.parity.criteria`.
         limits: Limits of all outputs, on top of the file's.
         preprocess: How images become the input of graphs that do not say so themselves; a bundle says it.
+        plan: The quantization plan of an INT8 graph; where none is named, the one beside the graph or its reference.
     """
 
     candidate: Path
@@ -92,6 +94,7 @@ class ParityRequest:
     criteria: Path | None = None
     limits: Mapping[str, float | None] = field(default_factory=dict)
     preprocess: PreprocessOptions = NOTHING_SAID
+    plan: Path | None = None
 
 
 def check(request: ParityRequest, *, progress: Progress = SILENT) -> ParityOutcome:
@@ -178,6 +181,13 @@ def _check_bundle(request: ParityRequest, bundle: Bundle, progress: Progress) ->
             found=f"'{request.candidate}' and '{request.reference}'",
             expected="a bundle alone, or two graphs",
             next_step="name the bundle alone, or two graphs",
+        )
+    if request.plan is not None:
+        raise UsageError(
+            "A bundle brings its own plan.",
+            found=f"'{request.candidate}' and '{request.plan}'",
+            expected="a bundle alone, or two graphs",
+            next_step="leave --plan out",
         )
     if request.preprocess.given:
         raise UsageError(
@@ -391,7 +401,8 @@ def _check_alone(request: ParityRequest, progress: Progress) -> tuple[Verdict, .
             expected="a bundle, a second graph, or a PyTorch model",
             next_step=f"linglos-deploy parity {request.candidate} --reference model.onnx --data images/",
         )
-    subject, graph = _alone(request, candidate, reference), _fed_as(request, candidate)
+    subject, plan_findings = _alone(request, candidate, reference)
+    graph = _fed_as(request, candidate)
     spec = preprocessing_for(graph, request.preprocess, progress=progress)
     with ExitStack() as stack:
         data = _data_set(stack, request, graph, spec, _Reference(reference, request.source), progress)
@@ -407,7 +418,7 @@ def _check_alone(request: ParityRequest, progress: Progress) -> tuple[Verdict, .
         if request.locate:
             batch = locating_images([data], subject.graph.signature)
             verdict = replace(verdict, location=locate_in(subject, batch, threads=request.threads, progress=progress))
-        return (verdict,)
+        return with_findings([verdict], [subject], plan_findings, ())
 
 
 def open_candidate(path: Path) -> OnnxArtifact | EngineArtifact:
@@ -419,25 +430,47 @@ def open_candidate(path: Path) -> OnnxArtifact | EngineArtifact:
     return open_onnx(path) if path.suffix == ".onnx" or not sidecar_path(path).is_file() else open_engine(path)
 
 
-def _alone(request: ParityRequest, candidate: OnnxArtifact | EngineArtifact, reference: OnnxArtifact | None) -> Subject:
+def _alone(
+    request: ParityRequest, candidate: OnnxArtifact | EngineArtifact, reference: OnnxArtifact | None
+) -> tuple[Subject, tuple[Finding, ...]]:
+    """Return what is checked, and what was found about the plan that it carries out."""
+    precision = None if isinstance(candidate, EngineArtifact) else precision_of_graph(load_onnx(request.candidate))
+    if request.plan is not None and (reference is None or precision is None or not precision.is_int8):
+        raise UsageError(
+            "A quantization plan is about an INT8 graph and the float32 graph that it was made from.",
+            found=f"'{request.plan}' for '{request.candidate}'" + ("" if reference else " without a reference"),
+            expected="an INT8 graph, --reference with its float32 graph, and --plan",
+            next_step="leave --plan out" if reference else f"add --reference {ORIGINAL}",
+        )
     if isinstance(candidate, EngineArtifact):
-        return _engine_alone(request, candidate)
-    precision = precision_of_graph(load_onnx(request.candidate))
-    trained = _trained(request.candidate)
-    derived = reference is not None and precision is not Precision.FP32 and _is_derived(candidate, reference)
-    plan = None
-    beside = request.candidate.with_name(PLAN)
-    if derived and precision.is_int8 and reference is not None and beside.is_file():
-        plan = QuantPlan.load(beside)
-        plan = plan if plan.graph_digest == reference.digest else None
-    return Subject(
+        return _engine_alone(request, candidate), ()
+    assert precision is not None
+    plan: QuantPlan | None = None
+    findings: tuple[Finding, ...] = ()
+    if reference is not None and precision.is_int8:
+        plan, findings = _plan_of(request, reference)
+    derived = reference is not None and precision is not Precision.FP32
+    derived = derived and reference is not None and (plan is not None or _is_derived(candidate, reference))
+    subject = Subject(
         candidate,
         request.precision or precision,
-        trained,
+        _trained(request.candidate),
         parent=reference if derived else None,
         counterpart=reference,
         plan=plan,
     )
+    return subject, findings
+
+
+def _plan_of(request: ParityRequest, reference: OnnxArtifact) -> tuple[QuantPlan | None, tuple[Finding, ...]]:
+    """Return the plan that was named, or the one that lies beside either graph and is about the reference."""
+    if request.plan is not None:
+        plan, table = QuantPlan.load(request.plan), request.plan.with_name(TABLE)
+        return plan, check_decisions(plan, CalibrationTable.load(table) if table.is_file() else None, reference.digest)
+    for beside in (request.candidate.with_name(PLAN), reference.path.with_name(PLAN)):
+        if beside.is_file() and (plan := QuantPlan.load(beside)).graph_digest == reference.digest:
+            return plan, ()
+    return None, ()
 
 
 def _engine_alone(request: ParityRequest, engine: EngineArtifact) -> Subject:

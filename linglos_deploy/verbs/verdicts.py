@@ -194,6 +194,7 @@ def _check_subject(
                 progress=progress,
             )
             outputs += report.outputs
+            findings += report.findings
         findings.append(check_positions(runner, sets[0].batches(subject.graph.signature), subject.precision))
     layer_report = _compare_layers(subject, sets[0], threads, progress) if layers else None
     if layer_report is not None:
@@ -276,6 +277,11 @@ def _warnings(
         if output.metrics.nonfinite_reference
     ]
     if subject.precision.is_int8 and isinstance(subject.graph, OnnxArtifact):
+        if subject.parent is not None and subject.plan is None:
+            warnings.append(
+                f"No quantization plan of '{subject.name}' is at hand: its scales were held against the arithmetic, "
+                "not against what calibration found. Name the plan with --plan."
+            )
         images = sets[0]
         few = replace(images.reference, shards=images.reference.shards[:MODE_BATCHES])
         modes = compare_int8_modes(

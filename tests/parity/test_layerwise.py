@@ -11,10 +11,11 @@ from onnx import TensorProto, helper, numpy_helper
 from linglos_deploy.artifacts import OnnxArtifact
 from linglos_deploy.backends.cpu import CpuFeatures
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
+from linglos_deploy.choices import Precision
 from linglos_deploy.codec import from_json, to_json
 from linglos_deploy.errors import DataError
 from linglos_deploy.parity.int8_modes import compare_int8_modes
-from linglos_deploy.parity.layerwise import compare_layers
+from linglos_deploy.parity.layerwise import check_layers, compare_layers
 from linglos_deploy.parity.recording import record
 from linglos_deploy.reports.parity import LayerReport
 from tests.backends.graphs import save
@@ -71,6 +72,42 @@ def test_equal_graphs_deviate_nowhere(tmp_path: Path, reuse_outputs: bool) -> No
 
     assert report.first_beyond is None
     assert onnx.load(graph.path).graph.output[0].name == "c"
+
+
+def reshaping(path: Path, order: list[int]) -> OnnxArtifact:
+    """``y = transpose(transpose(x) + 1)``, whose inner tensor has the axes in ``order``."""
+    back = [order.index(axis) for axis in range(3)]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Transpose", ["image"], ["turned"], "turn", perm=order),
+            helper.make_node("Add", ["turned", "one"], ["added"], "add"),
+            helper.make_node("Transpose", ["added"], ["y"], "back", perm=back),
+        ],
+        "reshaping",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 2, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2, 3])],
+        [numpy_helper.from_array(np.float32(1), "one")],
+    )
+    return save(graph, path)
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_an_inner_tensor_of_another_shape_is_a_finding_and_the_rest_is_compared(tmp_path: Path, batch: int) -> None:
+    images = np.random.default_rng(0).normal(size=(batch, 2, 3)).astype(np.float32)
+    report = compare_layers(
+        reshaping(tmp_path / "a.onnx", [0, 1, 2]),
+        reshaping(tmp_path / "b.onnx", [0, 2, 1]),
+        [{"image": images}],
+        runtime=OnnxRuntime(threads=1),
+    )
+    assert [(found.tensor, found.node) for found in report.misshapen] == [("turned", "turn"), ("added", "add")]
+    assert (report.misshapen[0].expected, report.misshapen[0].found) == ((batch, 2, 3), (batch, 3, 2))
+    assert [layer.tensor for layer in report.layers] == ["y"]
+    assert report.first_beyond == "turned"
+    assert from_json(LayerReport, to_json(report), source="test") == report
+    (finding,) = check_layers(report, Precision.INT8, {})
+    assert (finding.passed, finding.node) == (False, "turn")
+    assert not check_layers(report, Precision.FP32, {})  # two exports may give one name to two tensors
 
 
 def test_tensors_of_other_names_are_left_out(tmp_path: Path) -> None:

@@ -111,6 +111,24 @@ def test_nan_never_passes_although_nothing_is_asked_for(reference: Recording, ru
     assert [result.metric for result in report.outputs[0].criteria] == [Metric.MISMATCHED_NONFINITE]
 
 
+@pytest.mark.parametrize("size", [1, 5])
+def test_an_output_of_another_shape_fails_and_the_others_are_judged(
+    reference: Recording, runner: Any, size: int
+) -> None:
+    report = check_parity(
+        reference,
+        runner(logits=lambda x: x[:, :, None], total=lambda x: x.sum(axis=1, keepdims=True)),
+        Criteria.for_precision(Precision.FP32),
+        batches=batches(size),
+        images="golden",
+    )
+    assert not report.passed
+    assert [(output.output, output.passed) for output in report.outputs] == [("total", True)]
+    (finding,) = report.findings
+    assert (finding.name, finding.passed) == ("logits on golden images has the reference's shape", False)
+    assert (finding.found, finding.expected) == (f"[{size}, 4, 1]", f"[{size}, 4]")
+
+
 def test_the_report_survives_json(reference: Recording, runner: Any) -> None:
     report = check_parity(
         reference,

@@ -103,8 +103,9 @@ def parity_sections(report: ParityReport) -> tuple[Section, ...]:
 def layer_sections(report: LayerReport) -> tuple[Section, ...]:
     """Layer by layer: SQNR along the graph, and the layers that are furthest off."""
     worst = sorted(report.layers, key=lambda layer: layer.metrics.sqnr_db)[:_WORST_LAYERS]
+    other = " or of another shape" if report.misshapen else ""
     where = (
-        f"The first tensor below {report.limit_db:g} dB is {report.first_beyond}."
+        f"The first tensor below {report.limit_db:g} dB{other} is {report.first_beyond}."
         if report.first_beyond is not None
         else f"No tensor is below {report.limit_db:g} dB."
     )
