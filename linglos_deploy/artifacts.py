@@ -12,7 +12,7 @@ from linglos_deploy.choices import Weights
 from linglos_deploy.errors import ArtifactError
 from linglos_deploy.files import sha256_file
 from linglos_deploy.images.preprocessing import PreprocessSpec
-from linglos_deploy.signature import Dim, ModelSignature, TensorSpec, dim_named
+from linglos_deploy.signature import Decoding, Dim, ModelSignature, TensorSpec, dim_named
 
 if TYPE_CHECKING:
     import onnx
@@ -64,6 +64,7 @@ class TorchModel:
         inputs: What the module takes: by keyword where ``forward`` has parameters of these names, else by position.
         sizes: Nominal size of each named axis but the batch; an image model's come from ``preprocess``.
         warnings: What its user should know.
+        decoding: What its outputs mean; ``None`` for a model that takes no image.
     """
 
     module: torch.nn.Module
@@ -78,6 +79,7 @@ class TorchModel:
     inputs: tuple[TensorSpec, ...] = (IMAGE_INPUT,)
     sizes: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    decoding: Decoding | None = None
 
     def __post_init__(self) -> None:
         if self.preprocess is not None:

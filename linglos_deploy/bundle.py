@@ -21,7 +21,7 @@ from linglos_deploy.errors import ArtifactError, LinglosError, UsageError
 from linglos_deploy.files import sha256_bytes, sha256_file
 from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.parity.reached import Reached
-from linglos_deploy.signature import ModelSignature
+from linglos_deploy.signature import Decoding, ModelSignature
 
 SCHEMA = "linglos.bundle/1"
 MANIFEST = "manifest.json"
@@ -140,6 +140,7 @@ class Manifest:
         files: Every file but the manifest and its digest, by path relative to the bundle, with ``/``.
         tools: Versions of what made the bundle.
         reached: How close each graph was to PyTorch when the bundle was made; what later checks are held against.
+        decoding: What the outputs mean; ``None`` in bundles of before, which hold classifiers or bare outputs.
     """
 
     schema: str
@@ -156,6 +157,7 @@ class Manifest:
     files: Mapping[str, FileEntry]
     tools: Mapping[str, str]
     reached: tuple[Reached, ...] = ()
+    decoding: Decoding | None = None
 
 
 @dataclass(frozen=True, slots=True)

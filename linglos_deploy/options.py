@@ -17,8 +17,9 @@ from linglos_deploy.errors import UsageError
 from linglos_deploy.images.layout import Layout
 from linglos_deploy.images.options import PreprocessOptions
 from linglos_deploy.images.options import parse_numbers as parse_channels
-from linglos_deploy.images.preprocessing import Color, Interpolation
+from linglos_deploy.images.preprocessing import Color, Fit, Interpolation
 from linglos_deploy.running import load_config
+from linglos_deploy.tasks import registry as tasks
 
 P = TypeVar("P", Path, Path | None, list[Path])
 
@@ -197,6 +198,20 @@ def complete_backend(incomplete: str) -> list[str]:
     return [name for name in available() if name.startswith(incomplete)]
 
 
+def check_task(name: str | None) -> str | None:
+    """Return ``name`` if it is a task, or nothing.
+
+    Raises:
+        UsageError: There is no such task.
+    """
+    return None if name is None else tasks.check_task(name)
+
+
+def complete_task(incomplete: str) -> list[str]:
+    """Return the tasks whose names begin so, for the shell."""
+    return [name for name in tasks.task_names() if name.startswith(incomplete)]
+
+
 def complete_variant(incomplete: str) -> list[str]:
     """Return the sizes of the family whose names begin so, for the shell."""
     from linglos_deploy.models.variants import VARIANTS
@@ -363,6 +378,7 @@ def preprocessing(
     layout: Layout | None,
     crop_pct: float | None,
     interpolation: Interpolation | None,
+    fit: Fit | None = None,
 ) -> PreprocessOptions:
     """Put together what was said of how images become input.
 
@@ -378,6 +394,7 @@ def preprocessing(
         scale=scale,
         crop_pct=crop_pct,
         interpolation=interpolation,
+        fit=fit,
     )
 
 

@@ -37,7 +37,7 @@ from linglos_deploy.golden_tensors import golden_images, preprocess_golden, read
 from linglos_deploy.images.checks import check_data, warn_of_findings
 from linglos_deploy.images.dataset import SYNTHETIC_IMAGES, ImageDataset, open_dataset, synthetic_dataset
 from linglos_deploy.images.preprocessing import PreprocessSpec
-from linglos_deploy.models.loading import HeldModel, ModelSource, Task, load_model
+from linglos_deploy.models.loading import HeldModel, ModelSource, load_model
 from linglos_deploy.parity.accuracy import count_correct
 from linglos_deploy.parity.decisions import check_decisions
 from linglos_deploy.parity.positions import first_images
@@ -53,8 +53,9 @@ from linglos_deploy.reports.export import Accuracy, AccuracyVerdict, ExportRepor
 from linglos_deploy.reports.html import write_html
 from linglos_deploy.reports.profile import ProfileReport
 from linglos_deploy.signature import Batch, ModelSignature
+from linglos_deploy.tasks.classes import ClassIndices, class_indices, guessing
+from linglos_deploy.tasks.registry import CLASSIFY, FEATURES
 from linglos_deploy.verbs.check_parity import NOISE_IMAGES, PLAN, TABLE, golden_sets, with_findings
-from linglos_deploy.verbs.evaluation import ClassIndices, class_indices, guessing
 from linglos_deploy.verbs.referee import pytorch_noise
 from linglos_deploy.verbs.verdicts import (
     BATCH,
@@ -130,7 +131,7 @@ class ExportRequest:
                 expected="a name without '/'",
                 next_step=f"--output {Path(self.name).parent} --name {Path(self.name).name}" if self.name else None,
             )
-        if self.max_accuracy_drop is not None and (self.evaluation is None or self.source.task is not Task.CLASSIFY):
+        if self.max_accuracy_drop is not None and (self.evaluation is None or self.source.task not in (None, CLASSIFY)):
             raise UsageError(
                 "Accuracy is measured on labelled images, of a classifier.",
                 found="--max-accuracy-drop without --eval" if self.evaluation is None else f"--task {self.source.task}",
@@ -164,6 +165,7 @@ def export_bundle(request: ExportRequest, *, progress: Progress = SILENT) -> Exp
     """
     compilers, passed_over = choose_compilers(request.engine, request.engine_options)
     model = load_model(request.source, progress=progress)
+    check_task(request, model)
     check_sizes(request, model)
     check_outputs(model)
     out = request.folder / (request.name or model.name)
@@ -205,6 +207,27 @@ def export_bundle(request: ExportRequest, *, progress: Progress = SILENT) -> Exp
         reached = tuple(entry for verdict in verdicts for entry in verdict.reached)
         seal_bundle(folder, make_manifest(work, report, graphs, engines, golden, reached))
     return report
+
+
+def check_task(request: ExportRequest, model: TorchModel) -> None:
+    """Check that what is asked for suits what the model is for, before any work is spent.
+
+    Raises:
+        UsageError: Accuracy was asked for, and ``export`` measures that of classifiers only.
+    """
+    task = task_of(model)
+    if task in (None, CLASSIFY):
+        return
+    asked = "--max-accuracy-drop" if request.max_accuracy_drop is not None else ""
+    if request.evaluation is not None and task != FEATURES:
+        asked = "--eval"
+    if asked:
+        raise UsageError(
+            "Accuracy is measured on labelled images, of a classifier.",
+            found=f"{asked}, and the model is for the task '{task}'",
+            expected="a classifier; other tasks are judged on the finished bundle",
+            next_step="leave it out, then: linglos-deploy eval BUNDLE --data …",
+        )
 
 
 def check_sizes(request: ExportRequest, model: TorchModel) -> None:
@@ -333,7 +356,7 @@ def open_images(request: ExportRequest, model: TorchModel, progress: Progress) -
             next_step="leave --eval out, or sort the images into folders",
         )
     targets = ClassIndices(0, ())
-    if evaluation is not None and request.source.task is Task.CLASSIFY:
+    if evaluation is not None and task_of(model) == CLASSIFY:
         targets = class_indices(evaluation, model.labels, count_outputs(model))
     calibration = calibration.limit(request.calibration_images, seed=request.seed)
     if request.data is not None:
@@ -351,6 +374,11 @@ def all_warnings(work: Work, graphs: Sequence[OnnxArtifact], accuracy: AccuracyV
     if accuracy is not None and accuracy.finding is not None:
         work.progress.warn(accuracy.finding)
         yield accuracy.finding
+
+
+def task_of(model: TorchModel) -> str | None:
+    """Return what the model is for; ``None`` where nobody could say."""
+    return None if model.decoding is None else model.decoding.task
 
 
 def count_outputs(model: TorchModel) -> int:
@@ -479,7 +507,7 @@ def check_parity(work: Work, graphs: Sequence[OnnxArtifact], engines: Sequence[E
 def measure_accuracy(work: Work, graphs: Sequence[OnnxArtifact]) -> AccuracyVerdict | None:
     """Measure top-1 of PyTorch and of every graph on the labelled images."""
     images, limit = work.images.labelled, work.request.max_accuracy_drop
-    if images is None or work.request.source.task is not Task.CLASSIFY:
+    if images is None or task_of(work.model) != CLASSIFY:
         return None
     output, labels = work.model.output_names[0], work.images.targets.targets
     rows = []
@@ -600,6 +628,7 @@ def make_manifest(
         files={},
         tools=tool_versions("linglos-deploy", "torch", "onnx", "onnxruntime", "onnxsim", "numpy", "pillow"),
         reached=reached,
+        decoding=work.model.decoding,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from linglos_deploy.errors import DataError
@@ -107,6 +107,21 @@ class ModelSignature:
                     found=f"{array.dtype.name}{list(array.shape)}",
                     expected=spec.describe(),
                 )
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """What a model's outputs mean, as the manifest says it to every loader.
+
+    Attributes:
+        task: The task's name.
+        outputs: The model's output for each role that the task knows, such as ``{"logits": "logits"}``.
+        settings: What was chosen of the task's settings, such as ``{"output": "classes"}``.
+    """
+
+    task: str
+    outputs: Mapping[str, str]
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def dim_named(name: str, tensor: str, axis: int) -> Dim:

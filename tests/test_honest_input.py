@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import linglos_deploy.commands
 from linglos_deploy.quantization.patterns import near_names
-from linglos_deploy.verbs.evaluation import guessing, tail
+from linglos_deploy.tasks.classes import guessing, tail
 from tests.commandline import enter, nothing_changes, run
 from tests.conftest import Shipped
 

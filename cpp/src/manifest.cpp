@@ -109,7 +109,7 @@ Preprocessing preprocessing(const Node& node, const std::string& shown) {
   spec.interpolation = filter == "bilinear" ? Interpolation::bilinear : Interpolation::bicubic;
   spec.crop_pct = node.at("crop_pct").number();
   if (node.has("scale")) spec.scale = node.at("scale").number();  // bundles made before had no such field
-  for (const auto& [key, known] : {std::pair{"color", "rgb"}, std::pair{"layout", "nchw"}})
+  for (const auto& [key, known] : {std::pair{"color", "rgb"}, std::pair{"layout", "nchw"}, std::pair{"fit", "cover"}})
     if (node.has(key) && node.at(key).text() != known)
       throw BundleError(in_quotes(shown) + " asks for " + key + " '" + node.at(key).text() + "', and this library knows '" +
                         known + "' only. Preprocess in Python, or export a model that takes RGB, channels first.");

@@ -12,8 +12,9 @@ from linglos_deploy.choices import Precision, resolve_precision
 from linglos_deploy.console import Terminal
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.decompositions.registry import AUTO, check_decomposition, decompositions
-from linglos_deploy.models.variants import Task
+from linglos_deploy.images.preprocessing import Fit
 from linglos_deploy.running import show
+from linglos_deploy.tasks.registry import parse_settings, task_names
 
 
 def complete_decomposition(incomplete: str) -> list[str]:
@@ -27,7 +28,7 @@ def export(
         typer.Option(
             "--variant",
             autocompletion=options.complete_variant,
-            help="t, s, m or b; random weights unless --checkpoint is given.",
+            help="t, s, m, b, b0, b1 or b2; random weights unless --checkpoint is given.",
         ),
     ] = None,
     checkpoint: Annotated[
@@ -43,8 +44,19 @@ def export(
         str | None, typer.Option("--model", metavar="PACKAGE.MODULE:FACTORY", help="A torch.nn.Module of your own.")
     ] = None,
     task: Annotated[
-        Task, typer.Option("--task", help="A classifier, or a backbone with maps at strides 4, 8, 16 and 32.")
-    ] = Task.CLASSIFY,
+        str | None,
+        typer.Option(
+            "--task",
+            callback=options.check_task,
+            metavar=f"<{'|'.join(task_names())}>",
+            autocompletion=options.complete_task,
+            help="What the model is for; a classifier if neither this nor the checkpoint says.",
+        ),
+    ] = None,
+    task_option: Annotated[
+        list[str] | None,
+        typer.Option("--task-option", metavar="NAME=VALUE", help="A choice that the task leaves; docs/tasks.md."),
+    ] = None,
     imgsz: Annotated[str | None, typer.Option("--imgsz", help="Image size: 224, or 160x224 (height x width).")] = None,
     labels: Annotated[
         Path | None,
@@ -54,6 +66,9 @@ def export(
     std: options.Std = None,
     crop_pct: options.CropPct = None,
     interpolation: options.Filter = None,
+    fit: Annotated[
+        Fit | None, typer.Option("--fit", help="Crop the middle of a picture, or put all of it between bars.")
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -146,6 +161,7 @@ def export(
         checkpoint=checkpoint,
         factory=model,
         task=task,
+        settings=parse_settings(task_option),
         image_size=options.parse_size(imgsz),
         labels=labels,
         seed=seed,
@@ -158,6 +174,7 @@ def export(
             layout=None,
             crop_pct=crop_pct,
             interpolation=interpolation,
+            fit=fit,
         ),
     )
     report = api.export(

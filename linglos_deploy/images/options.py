@@ -8,7 +8,7 @@ from typing import Any
 
 from linglos_deploy.errors import UsageError
 from linglos_deploy.images.layout import Layout
-from linglos_deploy.images.preprocessing import Color, Interpolation, PreprocessSpec
+from linglos_deploy.images.preprocessing import Color, Fit, Interpolation, PreprocessSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class PreprocessOptions:
     scale: float | None = None
     crop_pct: float | None = None
     interpolation: Interpolation | None = None
+    fit: Fit | None = None
 
     @property
     def given(self) -> dict[str, object]:

@@ -3,10 +3,12 @@
 The steps, each with one defined result for every input:
 
 1. decode to 8 bits a channel, in the model's colours (:func:`decode_colors`);
-2. resize with Pillow's antialiased filter so that the image covers ``resize_size``, keeping its aspect ratio: first
-   the width, then the height, each rounded to 8 bits;
+2. resize with Pillow's antialiased filter, keeping the aspect ratio: first the width, then the height, each rounded to
+   8 bits; so that the image covers ``resize_size`` (:func:`resized_shape`), or, for a letterbox, so that all of it lies
+   in ``input_size`` (:func:`fitted_shape`);
 3. crop the centre to ``input_size``; of two middles the one whose offset is even, as torchvision and timm do
-   (:func:`crop_offset`);
+   (:func:`crop_offset`); or, for a letterbox, put it in the middle of ``input_size`` and fill the rest, of two middles
+   the upper and the left one;
 4. normalize, in float32: ``(pixel - scale * mean) / (scale * std)``, where ``scale * mean`` and ``scale * std`` are
    rounded to float32 once. A subtraction and a division round the same way everywhere; a multiplication and an addition
    would be at the mercy of fused multiply-add.
@@ -37,6 +39,16 @@ class Interpolation(StrEnum):
 
     BILINEAR = "bilinear"
     BICUBIC = "bicubic"
+
+
+class Fit(StrEnum):
+    """How an image of any shape becomes one of the input's shape; its aspect ratio is kept."""
+
+    COVER = "cover"
+    """It covers the input, and what lies beyond the middle is cropped: for what is said of a whole image."""
+
+    LETTERBOX = "letterbox"
+    """All of it lies in the input, between bars of one colour: for what is said of places in an image."""
 
 
 class Color(StrEnum):
@@ -76,6 +88,8 @@ class PreprocessSpec:
         color: Which channels the model takes, in which order.
         layout: Order of the axes of its input.
         scale: The value of a pixel that counts as 1: 255, or 1 for models that take pixels from 0 to 255.
+        fit: How an image of any shape becomes one of ``input_size``; a letterbox has no use for ``crop_pct``.
+        fill: Value of every channel in the bars of a letterbox, 0 to 255.
     """
 
     input_size: tuple[int, int] = (224, 224)
@@ -86,6 +100,8 @@ class PreprocessSpec:
     color: Color = Color.RGB
     layout: Layout = Layout.NCHW
     scale: float = 255.0
+    fit: Fit = Fit.COVER
+    fill: int = 114
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_size", tuple(self.input_size))
@@ -94,10 +110,15 @@ class PreprocessSpec:
         object.__setattr__(self, "interpolation", Interpolation(self.interpolation))
         object.__setattr__(self, "color", Color(self.color))
         object.__setattr__(self, "layout", Layout(self.layout))
+        object.__setattr__(self, "fit", Fit(self.fit))
         if len(self.input_size) != 2 or min(self.input_size) < 1:
             raise UsageError("The input size must be a height and a width.", found=str(self.input_size))
         if not 0 < self.crop_pct <= 1:
             raise UsageError("crop_pct must be in (0, 1].", found=str(self.crop_pct))
+        if not 0 <= self.fill <= 255:
+            raise UsageError(
+                "The bars of a letterbox have a value of 8 bits.", found=str(self.fill), expected="0 to 255"
+            )
         channels = self.color.channels
         numbers = self.mean + self.std
         if not len(self.mean) == len(self.std) == channels or not all(math.isfinite(number) for number in numbers):
@@ -143,8 +164,9 @@ class PreprocessSpec:
         """Return all of it in one line."""
         height, width = self.input_size
         numbers = (", ".join(f"{number:g}" for number in values) for values in (self.mean, self.std))
+        fit = f"crop {self.crop_pct:g}" if self.fit is Fit.COVER else f"letterbox of {self.fill}"
         return (
-            f"{height} x {width}, {self.color}, {self.layout}, {self.interpolation}, crop {self.crop_pct:g}, "
+            f"{height} x {width}, {self.color}, {self.layout}, {self.interpolation}, {fit}, "
             "scale {:g}, mean {}, std {}".format(self.scale, *numbers)
         )
 
@@ -163,6 +185,20 @@ def resized_shape(height: int, width: int, cover: tuple[int, int]) -> tuple[int,
     return max(cover_height, height * cover_width // width), cover_width
 
 
+def fitted_shape(height: int, width: int, inside: tuple[int, int]) -> tuple[int, int]:
+    """Return the size of an image of ``height`` x ``width`` after it was scaled to just lie in ``inside``.
+
+    One side fits exactly; the other one is rounded to the nearest whole number from 1, a half up, in integers:
+
+    >>> fitted_shape(480, 640, (256, 256)), fitted_shape(1, 1000, (64, 96))
+    ((192, 256), (1, 96))
+    """
+    most_height, most_width = inside
+    if height * most_width <= width * most_height:
+        return max(1, (2 * height * most_width + width) // (2 * width)), most_width
+    return most_height, max(1, (2 * width * most_height + height) // (2 * height))
+
+
 def crop_offset(size: int, crop: int) -> int:
     """Return where a centre crop begins: half of what is too much, a half rounded to the even neighbour.
 
@@ -175,8 +211,79 @@ def crop_offset(size: int, crop: int) -> int:
     return (size - crop + half % 2) // 2
 
 
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Where a picture lies in a model's input, so that what was found there can be said of the picture.
+
+    Attributes:
+        picture: Height and width of the picture, in pixels.
+        resized: Height and width that it has in the model's input.
+        offset: Row and column of the input at which it begins; negative where its edge was cropped.
+        input_size: Height and width of the input.
+    """
+
+    picture: tuple[int, int]
+    resized: tuple[int, int]
+    offset: tuple[int, int]
+    input_size: tuple[int, int]
+
+    def boxes_in_picture(self, boxes: np.ndarray) -> np.ndarray:
+        """Map boxes from the input to the picture and clip them to it.
+
+        In float64, ``(x - offset) * picture / resized`` in this order, so that every language gets the same bits.
+
+        Args:
+            boxes: N x 4, left, top, right and bottom edges in pixels of the input.
+
+        Returns:
+            float64 of shape N x 4, in pixels of the picture.
+        """
+        import numpy as np
+
+        (height, width), (top, left) = self.picture, self.offset
+        offset, size = np.array([left, top] * 2, np.float64), np.array([width, height] * 2, np.float64)
+        resized = np.array([self.resized[1], self.resized[0]] * 2, np.float64)
+        return np.clip((boxes.astype(np.float64) - offset) * size / resized, 0.0, size)
+
+    def map_in_picture(self, values: np.ndarray, *, unseen: int) -> np.ndarray:
+        """Map a value per pixel of the input to the picture: each pixel takes that of the place where its centre lies.
+
+        That place is ``(2 x + 1) * resized // (2 * picture) + offset``, in integers.
+
+        Args:
+            values: H x W, of the input's size.
+            unseen: The value of pixels that the input did not hold.
+
+        Returns:
+            An array of the picture's size and the type of ``values``.
+        """
+        import numpy as np
+
+        places = [
+            (2 * np.arange(size, dtype=np.int64) + 1) * resized // (2 * size) + offset
+            for size, resized, offset in zip(self.picture, self.resized, self.offset, strict=True)
+        ]
+        rows, columns = (np.clip(found, 0, size - 1) for found, size in zip(places, self.input_size, strict=True))
+        mapped = values[rows[:, None], columns[None, :]]
+        for axis, (found, size) in enumerate(zip(places, self.input_size, strict=True)):
+            outside = (found < 0) | (found >= size)
+            mapped[(outside, slice(None)) if axis == 0 else (slice(None), outside)] = unseen
+        return mapped
+
+
+def frame_of(height: int, width: int, spec: PreprocessSpec) -> Frame:
+    """Return where a picture of ``height`` x ``width`` pixels lies in a model's input."""
+    if spec.fit is Fit.COVER:
+        resized = resized_shape(height, width, spec.resize_size)
+        top, left = (-crop_offset(size, crop) for size, crop in zip(resized, spec.input_size, strict=True))
+    else:
+        resized = fitted_shape(height, width, spec.input_size)
+        top, left = ((whole - size) // 2 for size, whole in zip(resized, spec.input_size, strict=True))
+    return Frame((height, width), resized, (top, left), spec.input_size)
+
+
 def to_pixels(image: Image.Image, spec: PreprocessSpec) -> np.ndarray:
-    """Resize and centre-crop an image.
+    """Resize an image and crop its centre, or put it between bars.
 
     Args:
         image: A Pillow image in the model's colours, as from :func:`decode_colors`.
@@ -192,15 +299,19 @@ def to_pixels(image: Image.Image, spec: PreprocessSpec) -> np.ndarray:
         Interpolation.BILINEAR: Image.Resampling.BILINEAR,
         Interpolation.BICUBIC: Image.Resampling.BICUBIC,
     }
-    height, width = resized_shape(image.height, image.width, spec.resize_size)
+    frame = frame_of(image.height, image.width, spec)
+    height, width = frame.resized
     # One axis at a time, width first: asked for both, Pillow's versions differ in the order, and so in the rounding.
     image = image.resize((width, image.height), filters[spec.interpolation])
     image = image.resize((width, height), filters[spec.interpolation])
-    top, left = (crop_offset(size, crop) for size, crop in zip((height, width), spec.input_size, strict=True))
-    crop_height, crop_width = spec.input_size
-    pixels = np.asarray(image).reshape(height, width, spec.channels)
-    pixels = pixels[top : top + crop_height, left : left + crop_width]
-    return pixels[..., ::-1].copy() if spec.color is Color.BGR else pixels.copy()
+    resized = np.asarray(image).reshape(height, width, spec.channels)
+    top, left = frame.offset
+    pixels = np.full((*spec.input_size, spec.channels), spec.fill, np.uint8)
+    inner = resized[max(0, -top) :, max(0, -left) :]
+    target = pixels[max(0, top) :, max(0, left) :]
+    rows, columns = min(len(inner), len(target)), min(inner.shape[1], target.shape[1])
+    target[:rows, :columns] = inner[:rows, :columns]
+    return pixels[..., ::-1].copy() if spec.color is Color.BGR else pixels
 
 
 def normalize(pixels: np.ndarray, spec: PreprocessSpec) -> np.ndarray:

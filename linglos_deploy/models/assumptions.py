@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from linglos_deploy.images.preprocessing import PreprocessSpec
+from linglos_deploy.images.preprocessing import Fit, PreprocessSpec
 
 OPTIONS = {
     "input_size": "--imgsz",
@@ -12,6 +12,7 @@ OPTIONS = {
     "std": "--std",
     "crop_pct": "--crop-pct",
     "interpolation": "--interpolation",
+    "fit": "--fit",
 }
 """The option that says it, by field of the preprocessing."""
 
@@ -26,7 +27,9 @@ def assumption(spec: PreprocessSpec, said: Collection[str]) -> str | None:
     >>> print(assumption(PreprocessSpec(crop_pct=1.0), ["input_size", "mean", "std", "interpolation"]))
     Preprocessing is assumed: crop 1. Nobody said it; give --crop-pct if the model was trained otherwise.
     """
-    missing = [name for name in OPTIONS if name not in said]
+    bars = spec.fit is Fit.LETTERBOX
+    of_no_use = "crop_pct" if bars else "fit"  # that a whole image is cropped to its middle is what "crop" says
+    missing = [name for name in OPTIONS if name not in said and name != of_no_use]
     if not missing:
         return None
     values = ", ".join(_describe(spec, name) for name in missing)
@@ -42,4 +45,6 @@ def _describe(spec: PreprocessSpec, name: str) -> str:
         return f"{spec.input_size[0]} x {spec.input_size[1]} pixels"
     if name in ("mean", "std"):
         return f"{name} {', '.join(f'{number:g}' for number in getattr(spec, name))}"
+    if name == "fit":
+        return f"{spec.fit} of {spec.fill}"
     return f"crop {spec.crop_pct:g}" if name == "crop_pct" else f"{spec.interpolation} resizing"

@@ -7,6 +7,7 @@ head, sizes and the exact gate are this project's reading (see README.md).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import cast
 
@@ -14,24 +15,34 @@ import torch
 from torch import Tensor, nn
 
 from linglos_deploy.models.attention import Norm, SaliencyGate, SaliencyLayer
-from linglos_deploy.models.variants import LinGloConfig, Task, head_count
+from linglos_deploy.models.variants import LinGloConfig, head_count
+from linglos_deploy.tasks.registry import CLASSIFY, load_task
 
 MLP_RATIO = 3
 EXPANSION = 4
 
 
 class LinGlo(nn.Module):
-    """A LinGlo classifier or multi-scale backbone.
+    """A LinGlo classifier, a multi-scale backbone, or a backbone with a task's head on its maps.
 
     Input: ``image``, float32 N x 3 x H x W, H and W multiples of 32.
-    Output: ``logits``, N x classes; or, with ``task=Task.FEATURES``, one N x dims[i] x H/s x W/s map per stride s in
-    4, 8, 16, 32.
+    Output: ``logits``, N x classes; with ``task="features"`` one N x dims[i] x H/s x W/s map per stride s in 4, 8, 16,
+    32; with another task what its head makes of these maps.
+
+    Args:
+        config: Its sizes.
+        task: What it is for, see :mod:`linglos_deploy.tasks`.
+        settings: What is chosen of the task's settings; defaults for the rest.
     """
 
-    def __init__(self, config: LinGloConfig, *, task: Task = Task.CLASSIFY) -> None:
+    def __init__(
+        self, config: LinGloConfig, *, task: str = CLASSIFY, settings: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__()
         self.config = config
-        self.task = Task(task)
+        self.task = task
+        kind = load_task(task)
+        self.settings = kind.complete(settings or {})
         dims = config.dims
         self.stem = nn.Sequential(
             ConvNorm(3, dims[0] // 2, 3, stride=2),
@@ -44,9 +55,13 @@ class LinGlo(nn.Module):
             nn.Sequential(*(layer for _ in range(depth) for layer in (InvertedResidual(dim, dim), AttentionLayer(dim))))
             for dim, depth in zip(dims, config.depths, strict=True)
         )
-        if self.task is Task.CLASSIFY:
+        if task == CLASSIFY:
             self.norm = nn.LayerNorm(dims[-1])
-            self.head = nn.Linear(dims[-1], config.num_classes)
+            self.head: nn.Module = nn.Linear(dims[-1], config.num_classes)
+        elif kind.head is not None:
+            self.head = kind.head(dims, config.num_classes, self.settings)
+        else:
+            self.head = nn.Identity()
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Run the model; see the class for shapes."""
@@ -55,16 +70,19 @@ class LinGlo(nn.Module):
         for index, stage in enumerate(self.stages):
             x = stage(self.downsamples[index - 1](x) if index else x)
             features.append(x)
-        if self.task is Task.FEATURES:
+        if self.task == CLASSIFY:
+            logits: Tensor = self.head(self.norm(x.mean(dim=(2, 3))))
+            return logits
+        if isinstance(self.head, nn.Identity):
             return tuple(features)
-        logits: Tensor = self.head(self.norm(x.mean(dim=(2, 3))))
-        return logits
+        answers: Tensor | tuple[Tensor, ...] = self.head(tuple(features), (image.shape[2], image.shape[3]))
+        return answers
 
 
-def unloaded_linglo(config: LinGloConfig, *, task: Task = Task.CLASSIFY) -> LinGlo:
+def unloaded_linglo(config: LinGloConfig, *, task: str = CLASSIFY, settings: Mapping[str, str] | None = None) -> LinGlo:
     """Return a LinGlo on the meta device: names and shapes, no memory, no time spent on initial weights."""
     with torch.device("meta"):
-        return LinGlo(config, task=task)
+        return LinGlo(config, task=task, settings=settings)
 
 
 class ConvNorm(nn.Sequential):

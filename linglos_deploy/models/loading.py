@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +21,22 @@ from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.models.assumptions import OPTIONS, assumption
 from linglos_deploy.models.factory import ModelDescription, check_spec, describe_factory
 from linglos_deploy.models.metadata import CheckpointMetadata
-from linglos_deploy.models.mismatch import CLASSIFIER_TENSORS, compare, explain_factory_mismatch, explain_mismatch
-from linglos_deploy.models.outputs import observe_outputs
-from linglos_deploy.models.variants import STRIDES, VARIANTS, LinGloConfig, Task, variant_config
+from linglos_deploy.models.mismatch import compare, explain_factory_mismatch, explain_mismatch
+from linglos_deploy.models.outputs import observe_outputs, run_once
+from linglos_deploy.models.variants import STRIDES, VARIANTS, LinGloConfig, variant_config
 from linglos_deploy.progress import SILENT, Progress
-from linglos_deploy.signature import TensorSpec
+from linglos_deploy.signature import Decoding, TensorSpec
+from linglos_deploy.tasks.registry import CLASSIFY, FEATURES, check_task, load_task
 
 if TYPE_CHECKING:
     from torch import nn
 
     from linglos_deploy.models.checkpoint import Checkpoint
 
-__all__ = ["HeldModel", "ModelSource", "Task", "load_model"]
+__all__ = ["HeldModel", "ModelSource", "load_model"]
+
+HEAD_TENSORS = ("norm.weight", "norm.bias", "head.")
+"""How the names of those weights of a LinGlo begin that a backbone has not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +44,12 @@ class ModelSource:
     """Where a model comes from. At least one of ``variant``, ``checkpoint`` and ``factory`` is given.
 
     Attributes:
-        variant: ``t``, ``s``, ``m`` or ``b``. With a checkpoint: the size that it must have.
+        variant: ``t``, ``s``, ``m``, ``b``, ``b0``, ``b1`` or ``b2``. With a checkpoint: the size that it must have.
         checkpoint: A ``.safetensors``, ``.pt`` or ``.pth`` file; without one, weights are seeded random numbers.
         factory: ``package.module:factory`` that makes another module; a checkpoint is loaded into it.
-        task: Classifier or multi-scale backbone.
+        task: What it is for, one of :mod:`linglos_deploy.tasks`; ``None`` for what the checkpoint says, else a
+            classifier, or bare outputs where somebody else's module has others.
+        settings: What is chosen of the task's settings; what the checkpoint says, else defaults, for the rest.
         image_size: Height and width in pixels; ``None`` for the checkpoint's or the variant's own.
         labels: A text file of class names, one per line; ``None`` for the checkpoint's own.
         seed: Of the random weights.
@@ -52,14 +59,16 @@ class ModelSource:
     variant: str | None = None
     checkpoint: Path | None = None
     factory: str | None = None
-    task: Task = Task.CLASSIFY
+    task: str | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
     image_size: tuple[int, int] | None = None
     labels: Path | None = None
     seed: int = 0
     preprocess: PreprocessOptions = NOTHING_SAID
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "task", Task(self.task))
+        if self.task is not None:
+            load_task(check_task(self.task)).complete(self.settings)
         if self.image_size is not None:
             object.__setattr__(self, "image_size", tuple(self.image_size))
         if self.variant is None and self.checkpoint is None and self.own_module is None:
@@ -87,10 +96,10 @@ class ModelSource:
                 expected="two whole numbers from 1",
                 next_step="--imgsz 224",
             )
-        if self.labels is not None and self.task is Task.FEATURES:
+        if self.labels is not None and self.task is not None and not load_task(self.task).has_classes:
             raise UsageError(
                 "A backbone has no classes to label.",
-                found=f"--labels {self.labels} with --task features",
+                found=f"--labels {self.labels} with --task {self.task}",
                 next_step="leave --labels out, or export the classifier with --task classify",
             )
         if self.seed < 0:
@@ -138,10 +147,11 @@ def load_model(source: ModelSource, *, progress: Progress = SILENT) -> TorchMode
 
     with progress.stage("Loading the model"):
         checkpoint = read_checkpoint(source.checkpoint, progress=progress) if source.checkpoint else None
+        source = _with_task(source, checkpoint)
         if source.own_module is not None:
             described = source.describe_own()
         else:
-            checkpoint = _own_tensors(checkpoint, source.task) if checkpoint else None
+            checkpoint = _own_tensors(checkpoint, source.task or CLASSIFY) if checkpoint else None
             described = _describe_linglo(source, checkpoint)
         preprocess = _preprocess(described, source, checkpoint)
         if preprocess is not None:
@@ -150,10 +160,12 @@ def load_model(source: ModelSource, *, progress: Progress = SILENT) -> TorchMode
         described.module.cpu().float().eval().requires_grad_(False)
         model = _finish(described, source, checkpoint, preprocess)
         model = replace(model, warnings=_assumed(described, source, checkpoint, preprocess))
-        if source.own_module is None:
-            return model
         shapes = model.input_shapes(batch=1)
-        observed = observe_outputs(described, model.inputs, shapes, task=source.task, spec=source.own_module)
+        if source.own_module is None:
+            return replace(model, decoding=_decoding(model, source, shapes))
+        observed = observe_outputs(
+            described, model.inputs, shapes, task=source.task, settings=source.settings, spec=source.own_module
+        )
         for warning in observed.warnings:
             progress.warn(warning)
         return replace(
@@ -161,7 +173,24 @@ def load_model(source: ModelSource, *, progress: Progress = SILENT) -> TorchMode
             output_names=observed.described.output_names,
             labels=_labels(observed.described, source, checkpoint),
             warnings=(*model.warnings, *observed.warnings),
+            decoding=None if preprocess is None else observed.decoding,
         )
+
+
+def _with_task(source: ModelSource, checkpoint: Checkpoint | None) -> ModelSource:
+    """Return the source with what the checkpoint says of its task, where the user says nothing else."""
+    said = checkpoint.metadata if checkpoint else CheckpointMetadata()
+    task = source.task or said.task or (CLASSIFY if source.own_module is None else None)
+    settings = {**(said.settings or {}), **source.settings} if task == (said.task or task) else source.settings
+    return replace(source, task=task, settings=settings)
+
+
+def _decoding(model: TorchModel, source: ModelSource, shapes: Mapping[str, tuple[int, ...]]) -> Decoding:
+    """Return what the outputs of a LinGlo mean."""
+    task = load_task(source.task or CLASSIFY)
+    found = run_once(model.module, model.inputs, shapes, spec=model.name)
+    sizes = (tuple(tensor.shape) for _, tensor in found.tensors)
+    return task.decoding(dict(zip(model.output_names, sizes, strict=True)), task.complete(source.settings))
 
 
 def check_image_size(size: tuple[int, int], *, divisor: int) -> None:
@@ -188,26 +217,41 @@ def _describe_linglo(source: ModelSource, checkpoint: Checkpoint | None) -> Mode
     from linglos_deploy.models.linglo import unloaded_linglo
     from linglos_deploy.models.sizes import resolve_config
 
-    config = resolve_config(checkpoint, variant=source.variant) if checkpoint else variant_config(source.variant or "")
+    task = load_task(source.task or CLASSIFY)
+    if checkpoint:
+        config = resolve_config(checkpoint, variant=source.variant, task=task.name)
+    else:
+        config = variant_config(source.variant or "")
+        config = replace(config, num_classes=_count_labels(source) or config.num_classes)
     metadata = checkpoint.metadata if checkpoint else CheckpointMetadata()
-    features = tuple(f"features_{stride}" for stride in STRIDES)
+    side = task.image_size or config.image_size
+    preprocess = metadata.preprocess(metadata.image_size or (side, side))
+    settings = task.complete(source.settings)
     return ModelDescription(
-        unloaded_linglo(config, task=source.task),
-        name=_linglo_name(config, checkpoint),
-        preprocess=metadata.preprocess(metadata.image_size or (config.image_size, config.image_size)),
-        output_names=features if source.task is Task.FEATURES else ("logits",),
-        num_classes=config.num_classes if source.task is Task.CLASSIFY else None,
+        unloaded_linglo(config, task=task.name, settings=settings),
+        name=_linglo_name(config, checkpoint) + task.suffix,
+        preprocess=preprocess if metadata.fit else replace(preprocess, fit=task.fit),
+        output_names=task.outputs(settings),
+        num_classes=config.num_classes if task.has_classes else None,
         size_divisor=STRIDES[-1],
     )
 
 
-def _own_tensors(checkpoint: Checkpoint, task: Task) -> Checkpoint:
-    """Name the tensors as LinGlo does; a backbone leaves a classifier's last layers behind."""
+def _count_labels(source: ModelSource) -> int | None:
+    """Return how many classes random weights are made for, where a task's own head has as many as there are names."""
+    return (
+        len(read_labels(source.labels)) if source.labels is not None and source.task not in (None, CLASSIFY) else None
+    )
+
+
+def _own_tensors(checkpoint: Checkpoint, task: str) -> Checkpoint:
+    """Name the tensors as LinGlo does; a backbone leaves the head behind."""
     from linglos_deploy.models.checkpoint import strip_prefixes
 
-    left_behind = CLASSIFIER_TENSORS if task is Task.FEATURES else ()
     tensors = strip_prefixes(checkpoint.tensors)
-    return replace(checkpoint, tensors={name: value for name, value in tensors.items() if name not in left_behind})
+    if task == FEATURES:
+        tensors = {name: value for name, value in tensors.items() if not name.startswith(HEAD_TENSORS)}
+    return replace(checkpoint, tensors=tensors)
 
 
 def _linglo_name(config: LinGloConfig, checkpoint: Checkpoint | None) -> str:
@@ -344,7 +388,8 @@ def _step(described: ModelDescription, source: ModelSource, checkpoint: Checkpoi
     """Record what decides the model; no paths, so that the same model has the same story everywhere."""
     from linglos_deploy.models.linglo import LinGlo
 
-    config: dict[str, Any] = {"task": source.task.value}
+    settings = dict(source.settings)
+    config: dict[str, Any] = {"task": source.task or CLASSIFY, **({"settings": settings} if settings else {})}
     if source.factory is not None:
         config["factory"] = source.factory
     if isinstance(described.module, LinGlo):

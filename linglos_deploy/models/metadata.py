@@ -17,9 +17,12 @@ key               example                     meaning
 ``crop_pct``      ``0.95``                    share of the resized image that the centre crop keeps
 ``interpolation`` ``bicubic``                 filter of the resize, ``bicubic`` or ``bilinear``
 ``labels``        ``["tench", "goldfish"]``   class names, one per class
+``task``          ``segment``                 what it is for; a classifier if nothing is said
+``settings``      ``{"output": "scores"}``    what is chosen of the task's settings
+``fit``           ``letterbox``               how an image of any shape becomes one of the input's shape
 ================= =========================== ===========================================================
 
-Text, except ``schema``, ``variant`` and ``interpolation``, is JSON.
+Text, except ``schema``, ``variant``, ``interpolation``, ``task`` and ``fit``, is JSON.
 """
 
 from __future__ import annotations
@@ -31,11 +34,12 @@ from typing import Any
 import msgspec
 
 from linglos_deploy.errors import CheckpointError, UsageError
-from linglos_deploy.images.preprocessing import Interpolation, PreprocessSpec
+from linglos_deploy.images.preprocessing import Fit, Interpolation, PreprocessSpec
 from linglos_deploy.models.variants import VARIANTS, LinGloConfig
+from linglos_deploy.tasks.registry import task_names
 
 SCHEMA = "linglos.checkpoint/1"
-PLAIN_TEXT = ("variant", "interpolation")
+PLAIN_TEXT = ("variant", "interpolation", "task", "fit")
 Stages = tuple[int, int, int, int]
 Channels = tuple[float, ...]
 
@@ -54,9 +58,20 @@ class CheckpointMetadata:
     crop_pct: float | None = None
     interpolation: Interpolation | None = None
     labels: tuple[str, ...] | None = None
+    task: str | None = None
+    settings: Mapping[str, str] | None = None
+    fit: Fit | None = None
 
     @classmethod
-    def of(cls, config: LinGloConfig, preprocess: PreprocessSpec, *, labels: Sequence[str] = ()) -> CheckpointMetadata:
+    def of(
+        cls,
+        config: LinGloConfig,
+        preprocess: PreprocessSpec,
+        *,
+        labels: Sequence[str] = (),
+        task: str | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> CheckpointMetadata:
         """Return all that there is to say about a LinGlo with this configuration and preprocessing."""
         return cls(
             dims=config.dims,
@@ -68,6 +83,9 @@ class CheckpointMetadata:
             crop_pct=preprocess.crop_pct,
             interpolation=preprocess.interpolation,
             labels=tuple(labels) or None,
+            task=task,
+            settings=settings,
+            fit=None if task is None and preprocess.fit is Fit.COVER else preprocess.fit,
         )
 
     def preprocess(self, input_size: tuple[int, int]) -> PreprocessSpec:
@@ -76,7 +94,7 @@ class CheckpointMetadata:
         Raises:
             UsageError: The values make no preprocessing.
         """
-        said = {name: getattr(self, name) for name in ("mean", "std", "crop_pct", "interpolation")}
+        said = {name: getattr(self, name) for name in ("mean", "std", "crop_pct", "interpolation", "fit")}
         return PreprocessSpec(
             input_size=input_size, **{name: value for name, value in said.items() if value is not None}
         )
@@ -106,6 +124,13 @@ def parse_metadata(entries: Mapping[str, Any], *, source: str) -> CheckpointMeta
             expected="the keys and values described in linglos_deploy/models/metadata.py",
             next_step="save the checkpoint again with linglos_deploy.models.checkpoint.save_checkpoint",
         ) from error
+    if metadata.task is not None and metadata.task not in task_names():
+        raise CheckpointError(
+            f"The metadata of '{source}' names an unknown task.",
+            found=metadata.task,
+            expected=", ".join(task_names()),
+            next_step="say with --task what the model is for",
+        )
     if metadata.variant is not None and metadata.variant not in VARIANTS:
         raise CheckpointError(
             f"The metadata of '{source}' names an unknown variant.",

@@ -88,6 +88,8 @@ def _advice(mismatch: Mismatch, tensors: Mapping[str, torch.Tensor], variant: st
 
     if mismatch == Mismatch(missing=CLASSIFIER_TENSORS, unexpected=(), reshaped=()):
         return "this is a backbone without a classifier: --task features"
+    if mismatch.missing and all(name.startswith("head.") for name in mismatch.missing):
+        return "the checkpoint has no head for this task: say with --task what it was trained for"
     nearest, share = nearest_variant(tensors)
     if not share:
         return "no variant of LinGlo has such weights; bring the model itself with --model package.module:factory"

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from linglos_deploy.artifacts import IMAGE_INPUT
 from linglos_deploy.errors import UsageError
-from linglos_deploy.models.variants import Task
+from linglos_deploy.signature import Decoding
+from linglos_deploy.tasks.registry import CLASSIFY, FEATURES, load_task
+from linglos_deploy.tasks.task import Settings, Task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     from linglos_deploy.models.factory import ModelDescription
     from linglos_deploy.signature import TensorSpec
 
-Shapes = tuple[tuple[int, ...], ...]
-
 
 @dataclass(frozen=True, slots=True)
 class Observed:
@@ -27,10 +27,12 @@ class Observed:
 
     Attributes:
         described: The description, with names of outputs and number of classes filled in.
+        decoding: What the outputs mean.
         warnings: What was left out.
     """
 
     described: ModelDescription
+    decoding: Decoding
     warnings: tuple[str, ...] = ()
 
 
@@ -39,7 +41,8 @@ def observe_outputs(
     inputs: Sequence[TensorSpec],
     shapes: Mapping[str, tuple[int, ...]],
     *,
-    task: Task,
+    task: str | None,
+    settings: Settings,
     spec: str,
 ) -> Observed:
     """Fill in names of outputs and number of classes by running the model.
@@ -48,15 +51,17 @@ def observe_outputs(
         described: The model, weights in place.
         inputs: What it takes.
         shapes: The shape of each input.
-        task: What it is meant to be.
+        task: What it is meant to be; ``None`` if nobody said: a classifier if it looks like one, else bare outputs.
+        settings: What was chosen of the task's settings.
         spec: What an error message calls it.
 
     Raises:
-        UsageError: The model fails, returns no tensor, or not as many as were named.
+        UsageError: The model fails, returns no tensor, not as many as were named, or not what the task needs.
     """
     found = run_once(described.module, inputs, shapes, spec=spec)
     sizes = tuple(tuple(tensor.shape) for _, tensor in found.tensors)
-    names = described.output_names or _names(found, shapes, task)
+    kind = load_task(task or CLASSIFY)
+    names = described.output_names or _names(found, shapes, kind)
     if len(names) != len(sizes) or len(set(names)) != len(names):
         raise UsageError(
             f"The description of '{spec}' does not name its outputs.",
@@ -64,7 +69,15 @@ def observe_outputs(
             expected=f"{len(sizes)} different names, one per output",
             next_step="correct output_names in ModelDescription",
         )
-    classes = sizes[0][-1] if task is Task.CLASSIFY and len(sizes) == 1 and len(sizes[0]) == 2 else None
+    outputs = dict(zip(names, sizes, strict=True))
+    try:
+        decoding = kind.decoding(outputs, kind.complete(settings))
+    except UsageError:
+        if task is not None:
+            raise
+        kind = load_task(FEATURES)
+        decoding = kind.decoding(outputs, {})
+    classes = kind.count_classes(outputs, decoding)
     if described.num_classes not in (None, classes):
         raise UsageError(
             f"The description of '{spec}' gives another number of classes than the model.",
@@ -73,7 +86,8 @@ def observe_outputs(
             next_step="correct num_classes in ModelDescription, or leave it out",
         )
     left_out = f"'{spec}' returns what is no tensor, and no graph can: {', '.join(found.left_out)}; it is left out."
-    return Observed(replace(described, output_names=names, num_classes=classes), (left_out,) if found.left_out else ())
+    described = replace(described, output_names=names, num_classes=classes)
+    return Observed(described, decoding, (left_out,) if found.left_out else ())
 
 
 def run_once(
@@ -125,7 +139,8 @@ def _names(found: Returned, shapes: Mapping[str, tuple[int, ...]], task: Task) -
     """Return names by key where the module gives keys, else by what the outputs are; none is an input's."""
     if not found.keyed:
         size = next((shape[-2:] for shape in shapes.values() if len(shape) == 4), (1, 1))
-        return name_outputs(tuple(tuple(tensor.shape) for _, tensor in found.tensors), (size[0], size[1]), task)
+        sizes = tuple(tuple(tensor.shape) for _, tensor in found.tensors)
+        return task.name_outputs(sizes, (size[0], size[1]), {})
     taken = Counter(list(shapes))
     names = []
     for position, (key, _) in enumerate(found.tensors):
@@ -133,20 +148,3 @@ def _names(found: Returned, shapes: Mapping[str, tuple[int, ...]], task: Task) -
         taken[name] += 1
         names.append(name if taken[name] == 1 else f"{name}_{position}")
     return tuple(names)
-
-
-def name_outputs(shapes: Shapes, input_size: tuple[int, int], task: Task) -> tuple[str, ...]:
-    """Name outputs by what they are: ``logits``, ``features_<stride>``, else ``output_<position>``.
-
-    >>> name_outputs(((1, 10),), (64, 64), Task.CLASSIFY)
-    ('logits',)
-    >>> name_outputs(((1, 32, 16, 16), (1, 64, 8, 8)), (64, 64), Task.FEATURES)
-    ('features_4', 'features_8')
-    """
-    if task is Task.CLASSIFY and len(shapes) == 1:
-        return ("logits",)
-    if task is Task.FEATURES and all(len(shape) == 4 for shape in shapes):
-        names = tuple(f"features_{input_size[0] // shape[2]}" for shape in shapes)
-        if len(set(names)) == len(names):
-            return names
-    return tuple(f"output_{position}" for position in range(len(shapes)))

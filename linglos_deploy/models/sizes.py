@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from linglos_deploy.errors import CheckpointError, UsageError
-from linglos_deploy.models.variants import VARIANTS, LinGloConfig, Task, variant_config
+from linglos_deploy.models.variants import VARIANTS, LinGloConfig, variant_config
+from linglos_deploy.tasks.registry import CLASSIFY, FEATURES, load_task
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +20,7 @@ STAGES = range(4)
 DEFAULT_CLASSES = 1000
 
 
-def resolve_config(checkpoint: Checkpoint, *, variant: str | None) -> LinGloConfig:
+def resolve_config(checkpoint: Checkpoint, *, variant: str | None, task: str = CLASSIFY) -> LinGloConfig:
     """Find out the sizes of the model in a checkpoint.
 
     A variant that the user asks for decides dims and depths, so that a checkpoint of another size is an error and not
@@ -39,7 +40,7 @@ def resolve_config(checkpoint: Checkpoint, *, variant: str | None) -> LinGloConf
     if dims is None or depths is None:  # not a LinGlo: whatever it is compared with will show the difference
         nearest = VARIANTS[nearest_variant(tensors)[0]]
         dims, depths = dims or nearest.dims, depths or nearest.depths
-    classes = said.num_classes or infer_classes(tensors) or DEFAULT_CLASSES
+    classes = said.num_classes or infer_classes(tensors, task=task) or DEFAULT_CLASSES
     try:
         return LinGloConfig(dims, depths, num_classes=classes)
     except UsageError as error:
@@ -72,10 +73,10 @@ def infer_depths(tensors: Tensors) -> tuple[int, int, int, int] | None:
     return first, second, third, fourth
 
 
-def infer_classes(tensors: Tensors) -> int | None:
-    """Read the number of classes from the classifier; ``None`` without one."""
-    head = tensors.get("head.weight")
-    return head.shape[0] if head is not None and head.ndim == 2 else None
+def infer_classes(tensors: Tensors, *, task: str = CLASSIFY) -> int | None:
+    """Read the number of classes from the layer of a task that has an output for each; ``None`` without one."""
+    head = tensors.get(load_task(task).class_tensor or "")
+    return head.shape[0] if head is not None and head.ndim in (2, 4) else None
 
 
 def nearest_variant(tensors: Tensors) -> tuple[str, float]:
@@ -83,7 +84,7 @@ def nearest_variant(tensors: Tensors) -> tuple[str, float]:
     from linglos_deploy.models.linglo import unloaded_linglo
 
     def agreement(config: LinGloConfig) -> float:
-        expected = unloaded_linglo(config, task=Task.FEATURES).state_dict()
+        expected = unloaded_linglo(config, task=FEATURES).state_dict()
         common: int = sum(name in tensors and tensors[name].shape == value.shape for name, value in expected.items())
         return common / len(expected.keys() | tensors.keys())
 

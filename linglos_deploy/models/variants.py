@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from enum import StrEnum
 
 from linglos_deploy.errors import UsageError
 
 HEAD_DIM = 32
 STRIDES = (4, 8, 16, 32)
 """Strides of the four stages; the image must be a multiple of the largest."""
-
-
-class Task(StrEnum):
-    """What a model is exported as."""
-
-    CLASSIFY = "classify"
-    FEATURES = "features"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +53,12 @@ VARIANTS = {
     "s": LinGloConfig(dims=(32, 64, 160, 256), depths=(1, 2, 5, 2)),
     "m": LinGloConfig(dims=(48, 96, 192, 384), depths=(2, 2, 6, 2)),
     "b": LinGloConfig(dims=(64, 128, 256, 512), depths=(2, 3, 9, 3)),
+    "b0": LinGloConfig(dims=(32, 64, 160, 256), depths=(2, 4, 3, 1)),
+    "b1": LinGloConfig(dims=(64, 128, 320, 512), depths=(2, 4, 3, 1)),
+    "b2": LinGloConfig(dims=(64, 128, 320, 512), depths=(3, 4, 5, 3)),
 }
+"""``b0``, ``b1`` and ``b2`` have the paper's parameter counts, 3.4, 13.1 and 25.4 million, within 3 %. Their channels
+are those of PVTv2, whose counts they share; their depths are a reading of this project: the layout is not known."""
 
 OTHER_NAMES = {"nano": "t", "tiny": "t", "small": "s", "medium": "m", "base": "b", "large": "b"}
 

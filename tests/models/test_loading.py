@@ -17,7 +17,7 @@ from linglos_deploy.images.preprocessing import Interpolation, PreprocessSpec
 from linglos_deploy.models.checkpoint import save_checkpoint
 from linglos_deploy.models.factory import ModelDescription
 from linglos_deploy.models.linglo import LinGlo
-from linglos_deploy.models.loading import HeldModel, ModelSource, Task, check_image_size, load_model
+from linglos_deploy.models.loading import HeldModel, ModelSource, check_image_size, load_model
 from linglos_deploy.models.metadata import CheckpointMetadata
 from linglos_deploy.models.weights import state_digest
 from tests.models.conftest import TINY, TINY_LABELS, TINY_PREPROCESS
@@ -64,7 +64,7 @@ def test_a_bare_state_dict_is_enough(tiny_weights: Tensors, tiny_checkpoint: Pat
 
 
 def test_a_backbone_is_taken_out_of_a_classifier(tiny_checkpoint: Path, tiny_model: LinGlo) -> None:
-    loaded = load_model(ModelSource(checkpoint=tiny_checkpoint, task=Task.FEATURES))
+    loaded = load_model(ModelSource(checkpoint=tiny_checkpoint, task="features"))
     image = torch.rand(1, 3, 64, 64)
     maps = loaded.module(image)
     assert loaded.output_names == ("features_4", "features_8", "features_16", "features_32")
@@ -79,7 +79,7 @@ def test_a_classifier_is_not_made_of_a_backbone(tiny_weights: Tensors, tmp_path:
     save_checkpoint(path, backbone, metadata=CheckpointMetadata(dims=TINY.dims, depths=TINY.depths, num_classes=5))
     with pytest.raises(CheckpointError, match="--task features"):
         load_model(ModelSource(checkpoint=path))
-    assert len(load_model(ModelSource(checkpoint=path, task=Task.FEATURES)).output_names) == 4
+    assert len(load_model(ModelSource(checkpoint=path, task="features")).output_names) == 4
 
 
 def test_a_variant_has_random_weights_and_says_so() -> None:
@@ -301,7 +301,7 @@ def test_a_checkpoint_of_another_module_is_refused(tiny_checkpoint: Path) -> Non
 
 @pytest.mark.usefixtures("zoo")
 def test_feature_maps_of_a_factory_are_named_by_their_strides(tmp_path: Path) -> None:
-    source = ModelSource(factory="linglos_test_nets:Maps", task=Task.FEATURES, image_size=(64, 64))
+    source = ModelSource(factory="linglos_test_nets:Maps", task="features", image_size=(64, 64))
     assert load_model(source).output_names == ("features_2", "features_4")
 
 

@@ -9,9 +9,9 @@ import torch
 from linglos_deploy.artifacts import IMAGE_INPUT
 from linglos_deploy.errors import UsageError
 from linglos_deploy.models.factory import ModelDescription
-from linglos_deploy.models.outputs import Observed, name_outputs, observe_outputs, run_once
-from linglos_deploy.models.variants import Task
+from linglos_deploy.models.outputs import Observed, observe_outputs, run_once
 from linglos_deploy.signature import TensorSpec
+from linglos_deploy.tasks.registry import load_task
 
 Pair = namedtuple("Pair", "left right")
 
@@ -32,7 +32,7 @@ class Cache:
 def observe(module: torch.nn.Module, size: tuple[int, int] = (32, 32), **description: Any) -> Observed:
     described = ModelDescription(module, **description)
     shapes = {"image": (1, 3, *size)}
-    return observe_outputs(described, (IMAGE_INPUT,), shapes, task=Task.CLASSIFY, spec="a:b")
+    return observe_outputs(described, (IMAGE_INPUT,), shapes, task=None, settings={}, spec="a:b")
 
 
 def names_of(result: Any) -> tuple[str, ...]:
@@ -106,15 +106,15 @@ def test_inputs_are_given_by_keyword_where_the_module_names_them_else_by_positio
 @pytest.mark.parametrize(
     ("shapes", "task", "names"),
     [
-        (((1, 10),), Task.CLASSIFY, ("logits",)),
-        (((1, 10), (1, 2)), Task.CLASSIFY, ("output_0", "output_1")),
-        (((1, 8, 16, 16), (1, 9, 2, 2)), Task.FEATURES, ("features_4", "features_32")),
-        (((1, 8, 16, 16), (1, 9, 16, 16)), Task.FEATURES, ("output_0", "output_1")),
-        (((1, 8),), Task.FEATURES, ("output_0",)),
+        (((1, 10),), "classify", ("logits",)),
+        (((1, 10), (1, 2)), "classify", ("output_0", "output_1")),
+        (((1, 8, 16, 16), (1, 9, 2, 2)), "features", ("features_4", "features_32")),
+        (((1, 8, 16, 16), (1, 9, 16, 16)), "features", ("output_0", "output_1")),
+        (((1, 8),), "features", ("output_0",)),
     ],
 )
-def test_outputs_are_named_by_what_they_are(shapes: Any, task: Task, names: tuple[str, ...]) -> None:
-    assert name_outputs(shapes, (64, 64), task) == names
+def test_outputs_are_named_by_what_they_are(shapes: Any, task: str, names: tuple[str, ...]) -> None:
+    assert load_task(task).name_outputs(shapes, (64, 64), {}) == names
 
 
 def test_what_an_author_said_about_the_outputs_is_kept() -> None:

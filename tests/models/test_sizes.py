@@ -13,7 +13,7 @@ from linglos_deploy.models.checkpoint import Checkpoint
 from linglos_deploy.models.linglo import unloaded_linglo
 from linglos_deploy.models.metadata import CheckpointMetadata
 from linglos_deploy.models.sizes import infer_classes, infer_depths, infer_dims, nearest_variant, resolve_config
-from linglos_deploy.models.variants import VARIANTS, LinGloConfig, Task
+from linglos_deploy.models.variants import VARIANTS, LinGloConfig
 from tests.models.conftest import TINY
 
 dims = st.tuples(*(st.sampled_from([8, 16, 24, 32, 48, 64]) for _ in range(4)))
@@ -35,7 +35,7 @@ def test_shapes_alone_tell_the_sizes_of_any_linglo(config: LinGloConfig) -> None
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_each_variant_is_nearest_to_itself(name: str) -> None:
-    tensors = unloaded_linglo(VARIANTS[name], task=Task.FEATURES).state_dict()
+    tensors = unloaded_linglo(VARIANTS[name], task="features").state_dict()
     assert nearest_variant(tensors) == (name, 1.0)
 
 

@@ -1,0 +1,1 @@
+"""One task a module or a folder: its name is the task's, and so is that of the :class:`~..task.Task` in it."""
