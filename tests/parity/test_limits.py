@@ -28,6 +28,6 @@ def test_the_documentation_states_the_default_limits(precision: Precision) -> No
 
 def test_every_mutant_still_fits_the_code() -> None:
     for mutant in mutants.MUTANTS:
-        text = (mutants.ROOT / mutants._file_of(mutant)).read_text(encoding="utf-8")
+        text = (mutants.ROOT / mutant.file).read_text(encoding="utf-8")
         assert mutant.old in text, f"{mutant.file}: {mutant.old}"
         assert mutant.old != mutant.new
