@@ -3,7 +3,7 @@
     checkpoint -> torch model -> float ONNX -> calibration table -> quantization plan
         -> typed ONNX -> engine -> bundle
 
-The names below are the public API: seven verbs, and the values that they take and return. They are imported on first
+The names below are the public API: eight verbs, and the values that they take and return. They are imported on first
 use, so that ``import linglos_deploy`` costs nothing and needs no optional package.
 """
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from linglos_deploy.api import build as build
     from linglos_deploy.api import calibrate as calibrate
     from linglos_deploy.api import check_parity as check_parity
+    from linglos_deploy.api import compare as compare
     from linglos_deploy.api import export as export
     from linglos_deploy.api import open_bundle as open_bundle
     from linglos_deploy.api import profile as profile
@@ -46,7 +47,16 @@ if TYPE_CHECKING:
     from linglos_deploy.signature import TensorSpec as TensorSpec
 
 _HOMES = {
-    "linglos_deploy.api": ("build", "calibrate", "check_parity", "export", "open_bundle", "profile", "quantize"),
+    "linglos_deploy.api": (
+        "build",
+        "calibrate",
+        "check_parity",
+        "compare",
+        "export",
+        "open_bundle",
+        "profile",
+        "quantize",
+    ),
     "linglos_deploy.artifacts": ("EngineArtifact", "OnnxArtifact", "TorchModel"),
     "linglos_deploy.bundle": ("Bundle",),
     "linglos_deploy.calibration.calibrate": ("CalibrationConfig",),

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from linglos_deploy.profiling.access import EngineAccess
     from linglos_deploy.profiling.plan import MeasurementPlan
     from linglos_deploy.quantization.scheme import QuantScheme
+    from linglos_deploy.reports.comparison import ComparisonReport
     from linglos_deploy.reports.export import EngineOutcome, ExportReport
     from linglos_deploy.reports.parity import ParityOutcome
     from linglos_deploy.reports.profile import ProfileReport
@@ -416,6 +417,41 @@ def profile(
         budget=None if max_p50_ms is None else LatencyBudget(max_p50_ms),
         progress=progress,
     )
+
+
+def compare(
+    old: StrPath,
+    new: StrPath,
+    *,
+    max_drop: Mapping[str, float] | None = None,
+    max_growth: float | None = None,
+    max_regression: float | None = None,
+) -> ComparisonReport:
+    """Hold a new bundle or report against an old one.
+
+        report = linglos_deploy.compare("released/linglo_s", "build/linglo_s", max_drop={"sqnr_db": 1.5})
+        for change in report.changes:
+            print(change.subject, change.measure, change.old, change.new, change.passed)
+
+    Args:
+        old: A bundle, or a report as JSON.
+        new: Another one of the same kind.
+        max_drop: Accepted loss per measure, in its unit: ``sqnr_db``, ``top1_agreement``, ``accuracy`` (points), …;
+            what another machine or other images explain is accepted if ``None``.
+        max_growth: Accepted growth of a file, as a share; 0.05 if ``None``.
+        max_regression: Accepted loss of speed, as a share.
+
+    Returns:
+        What was judged, and what else has changed; ``passed`` is whether nothing is worse than it may be.
+
+    Raises:
+        UsageError: The two cannot be compared, or a tolerance has no use for them.
+        ArtifactError: One of them is missing or damaged.
+    """
+    from linglos_deploy.comparing.compare import compare_paths
+    from linglos_deploy.comparing.tolerances import Tolerances
+
+    return compare_paths(Path(old), Path(new), Tolerances(max_drop or {}, max_growth, max_regression))
 
 
 def open_bundle(path: StrPath) -> Bundle:

@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from linglos_deploy import __version__, commands, running
 
-PIPELINE = ("export", "calibrate", "quantize", "build", "parity", "profile")
+PIPELINE = ("export", "calibrate", "quantize", "build", "parity", "profile", "compare")
 """Commands in the order in which a user meets them; the help lists all others behind these, by name."""
 
 SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -104,7 +104,7 @@ def root(
     \b
     Exit codes:
       0  done, and every requested check passed
-      1  a verdict failed: parity, accuracy or latency
+      1  a verdict failed: parity, accuracy, latency or a comparison
       2  wrong usage or configuration
       3  a backend, device or optional package is missing
       4  a stage failed: bad checkpoint, bad data, export, build

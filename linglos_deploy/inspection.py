@@ -22,9 +22,10 @@ from linglos_deploy.files import sha256_file
 from linglos_deploy.graph.metadata import PREFIX
 from linglos_deploy.kinds import Kind, kind_of, report_type
 from linglos_deploy.quantization.plan import QuantPlan
+from linglos_deploy.reports.comparison import ComparisonReport
 from linglos_deploy.reports.doctor import DoctorReport
 from linglos_deploy.reports.export import ExportReport
-from linglos_deploy.reports.parity import LayerReport, ParityReport
+from linglos_deploy.reports.parity import LayerReport, ParityOutcome, ParityReport
 from linglos_deploy.reports.profile import ProfileReport
 from linglos_deploy.signature import ModelSignature
 
@@ -141,7 +142,7 @@ class TensorFile:
     tensors: tuple[StoredTensor, ...]
 
 
-Report = ExportReport | ProfileReport | DoctorReport | LayerReport | ParityReport
+Report = ExportReport | ProfileReport | DoctorReport | LayerReport | ParityReport | ParityOutcome | ComparisonReport
 Content = Manifest | GraphDescription | EngineRecord | TableSummary | QuantPlan | TensorFile | Report
 
 

@@ -13,9 +13,10 @@ from linglos_deploy.bundle import MANIFEST, is_bundle, open_bundle
 from linglos_deploy.errors import ArtifactError, UsageError
 from linglos_deploy.profiling.access import EngineAccess
 from linglos_deploy.profiling.plan import Candidate
+from linglos_deploy.reports.comparison import ComparisonReport
 from linglos_deploy.reports.doctor import DoctorReport
 from linglos_deploy.reports.export import ExportReport
-from linglos_deploy.reports.parity import LayerReport, ParityReport
+from linglos_deploy.reports.parity import LayerReport, ParityOutcome, ParityReport
 from linglos_deploy.reports.profile import ProfileReport
 
 
@@ -144,7 +145,15 @@ def engine_backend(engine: Path) -> str:
 
 def report_type(content: Mapping[str, Any]) -> type | None:
     """Return the report that a JSON object is: the one whose every field without a default it has."""
-    for kind in (ExportReport, ProfileReport, DoctorReport, LayerReport, ParityReport):
+    for kind in (
+        ExportReport,
+        ProfileReport,
+        DoctorReport,
+        LayerReport,
+        ParityReport,
+        ParityOutcome,
+        ComparisonReport,
+    ):
         needed = {item.name for item in fields(kind) if item.default is MISSING and item.default_factory is MISSING}
         if needed <= content.keys():
             return kind

@@ -81,6 +81,17 @@ Html = Annotated[
     Path | None,
     typer.Option("--html", callback=file_name, help="Write the report as one HTML file.", metavar="FILE"),
 ]
+JUnit = Annotated[
+    Path | None,
+    typer.Option("--junit", callback=file_name, metavar="FILE", help="Write a JUnit XML file for CI."),
+]
+Summary = Annotated[
+    Path | None,
+    typer.Option(
+        "--summary", callback=file_name, metavar="FILE", help="Add the report as Markdown, as to $GITHUB_STEP_SUMMARY."
+    ),
+]
+Annotate = Annotated[bool, typer.Option("--annotate", help="Print what failed as GitHub annotations too, on stderr.")]
 All = Annotated[bool, typer.Option("--all", help="Show every row of long tables, not only those that matter.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is already there.")]
 

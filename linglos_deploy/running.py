@@ -129,8 +129,10 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
-def write_reports(reports: Sequence[Any], *, html: Path | None, junit: Path | None = None) -> None:
-    """Write reports as files, where files were asked for."""
+def write_reports(
+    reports: Sequence[Any], *, html: Path | None, junit: Path | None = None, summary: Path | None = None
+) -> None:
+    """Write reports as files, where files were asked for; a summary is added to what its file holds."""
     if html is not None:
         from linglos_deploy.reports.html import write_html
 
@@ -141,6 +143,19 @@ def write_reports(reports: Sequence[Any], *, html: Path | None, junit: Path | No
 
         with naming("--junit"):
             write_junit(reports, junit)
+    if summary is not None:
+        from linglos_deploy.reports.markdown import add_markdown
+
+        with naming("--summary"):
+            add_markdown(reports, summary)
+
+
+def annotate(reports: Sequence[Any], *, file: Path) -> None:
+    """Print annotations of a GitHub workflow run on stderr, which GitHub reads like stdout."""
+    from linglos_deploy.reports.annotations import annotation_lines
+
+    for line in annotation_lines(reports, file=file):
+        typer.echo(line, err=True)
 
 
 @contextmanager

@@ -14,19 +14,22 @@ from linglos_deploy.codec import schema
 from linglos_deploy.engines.record import EngineRecord
 from linglos_deploy.files import atomic_file
 from linglos_deploy.quantization.plan import QuantPlan
+from linglos_deploy.reports.comparison import ComparisonReport
 from linglos_deploy.reports.doctor import DoctorReport
 from linglos_deploy.reports.export import ExportReport
-from linglos_deploy.reports.parity import LayerReport, Location, ParityReport
+from linglos_deploy.reports.parity import LayerReport, Location, ParityOutcome, ParityReport
 from linglos_deploy.reports.profile import ProfileReport
 
 PUBLISHED = {
     "bundle": Manifest,
+    "comparison": ComparisonReport,
     "doctor": DoctorReport,
     "engine": EngineRecord,
     "export": ExportReport,
     "layers": LayerReport,
     "location": Location,
     "parity": ParityReport,
+    "parity-outcome": ParityOutcome,
     "plan": QuantPlan,
     "profile": ProfileReport,
 }

@@ -17,7 +17,7 @@ from linglos_deploy.errors import UsageError
 from tests.commandline import run
 from tests.conftest import Shipped
 
-VERBS = ("export", "calibrate", "quantize", "build", "check_parity", "profile", "open_bundle")
+VERBS = ("export", "calibrate", "quantize", "build", "check_parity", "compare", "profile", "open_bundle")
 
 
 class Net(torch.nn.Module):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from linglos_deploy import options
+from linglos_deploy import options, running
 from linglos_deploy.choices import Precision
 from linglos_deploy.console import Terminal
 from linglos_deploy.running import show, write_reports
@@ -86,10 +86,9 @@ def parity(
     interpolation: options.Filter = None,
     threads: options.Threads = 0,
     html: options.Html = None,
-    junit: Annotated[
-        Path | None,
-        typer.Option("--junit", callback=options.file_name, metavar="FILE", help="Write a JUnit XML file for CI."),
-    ] = None,
+    junit: options.JUnit = None,
+    summary: options.Summary = None,
+    annotate: options.Annotate = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
@@ -137,6 +136,8 @@ def parity(
         plan=plan,
         progress=Terminal(quiet=quiet),
     )
-    write_reports([*outcome.reports, *outcome.layers, *outcome.locations], html=html, junit=junit)
+    write_reports([outcome], html=html, junit=junit, summary=summary)
+    if annotate:
+        running.annotate([outcome], file=candidate)
     show(outcome, show_parity_outcome, as_json=as_json)
     return outcome.passed

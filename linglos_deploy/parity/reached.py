@@ -21,7 +21,7 @@ SLACK_DB = {Precision.FP32: 12.0, Precision.FP16: 3.0, Precision.BF16: 3.0, Prec
 differently, which is all of float32's noise and moves few of the rounded values."""
 _SPREADS = 3.0
 """Standard deviations over images by which the mean over other images may lie lower."""
-_ENOUGH_DB = 115.0
+ENOUGH_DB = 115.0
 """SQNR from which a float32 output is as good as equal, whatever was reached."""
 
 
@@ -133,7 +133,7 @@ def check_reached(
             continue
         same = kept.inputs == inputs.get(output.images)
         spread = 0.0 if same else _SPREADS * before.std_db * math.sqrt(1 + 1 / max(kept.samples, 1))
-        limit = min(before.mean_db - slack - spread, _ENOUGH_DB if precision is Precision.FP32 else EQUAL_DB)
+        limit = min(before.mean_db - slack - spread, ENOUGH_DB if precision is Precision.FP32 else EQUAL_DB)
         whose = "the same images" if same else f"{kept.samples} other images, spread {before.std_db:.1f} dB"
         findings.append(
             Finding(

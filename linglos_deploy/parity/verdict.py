@@ -13,6 +13,7 @@ from linglos_deploy.backends.base import Runner
 from linglos_deploy.choices import Precision
 from linglos_deploy.errors import DataError, UsageError
 from linglos_deploy.parity.metrics import Difference
+from linglos_deploy.parity.reached import digest_of
 from linglos_deploy.parity.recording import Recording, sample_digests
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.reports.parity import CriterionResult, Finding, Metric, OutputMetrics, OutputParity, ParityReport
@@ -229,8 +230,9 @@ def check_parity(
             found=str(rows.taken),
             expected=str(reference.samples),
         )
+    inputs = digest_of(reference)
     outputs = tuple(
-        _judge(output, differences[output], criteria.of(output), images)
+        _judge(output, differences[output], criteria.of(output), images, inputs)
         for output in reference.outputs
         if output not in misshapen
     )
@@ -271,7 +273,7 @@ def _measured(metrics: OutputMetrics) -> Iterator[tuple[Metric, float | None]]:
             yield metric, getattr(metrics, metric)
 
 
-def _judge(output: str, difference: Difference, limits: Limits, images: str) -> OutputParity:
+def _judge(output: str, difference: Difference, limits: Limits, images: str, inputs: str) -> OutputParity:
     metrics = difference.metrics()
     return OutputParity(
         output=output,
@@ -280,6 +282,7 @@ def _judge(output: str, difference: Difference, limits: Limits, images: str) -> 
         worst=difference.worst(),
         images=images,
         flips=difference.flips(),
+        inputs=inputs,
     )
 
 

@@ -22,6 +22,17 @@ def write_markdown(reports: Iterable[object], path: Path, *, title: str = "lingl
         partial.write_text(to_markdown(reports, title=title), encoding="utf-8")
 
 
+def add_markdown(reports: Iterable[object], path: Path, *, title: str = "linglos-deploy report") -> None:
+    """Render reports and write them behind what the file holds already, whole or not at all.
+
+    Raises:
+        OutputError: ``path`` cannot be written.
+    """
+    before = path.read_text(encoding="utf-8") if path.is_file() else ""
+    with atomic_file(path) as partial:
+        partial.write_text(before + to_markdown(reports, title=title), encoding="utf-8")
+
+
 def to_markdown(reports: Iterable[object], *, title: str = "linglos-deploy report") -> str:
     """Render reports as Markdown.
 

@@ -184,6 +184,7 @@ class OutputParity:
         worst: The samples with the smallest cosines, worst first.
         images: Which images these were, such as ``"golden"``; empty if there is one set only.
         flips: Samples whose best class is another one, the clearest first.
+        inputs: Digest of all inputs in order, which tells whether two checks saw the same images; empty if unknown.
     """
 
     output: str
@@ -192,6 +193,7 @@ class OutputParity:
     worst: tuple[WorstSample, ...]
     images: str = ""
     flips: tuple[Flip, ...] = ()
+    inputs: str = ""
 
     @property
     def passed(self) -> bool:

@@ -98,7 +98,7 @@ MUTANTS = [
         ("Precision.BF16: 3.0", "Precision.BF16: 30"),
         ("Precision.FP32: 12.0", "Precision.FP32: 40.0"),
         ("_SPREADS = 3.0", "_SPREADS = 9.0"),
-        ("_ENOUGH_DB = 115.0", "_ENOUGH_DB = 60.0"),
+        ("ENOUGH_DB = 115.0", "ENOUGH_DB = 60.0"),
         ("output.metrics.sample_db_mean >= limit,", "True,"),
         ("known == digest,", "True,"),
         ("same = kept.inputs == inputs.get(output.images)", "same = False"),

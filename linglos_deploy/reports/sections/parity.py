@@ -24,6 +24,7 @@ from linglos_deploy.reports.parity import (
     Location,
     Metric,
     OutputParity,
+    ParityOutcome,
     ParityReport,
     StructuralProof,
 )
@@ -97,6 +98,13 @@ def parity_sections(report: ParityReport) -> tuple[Section, ...]:
             checks=checks,
         ),
     )
+
+
+@sections_of.register
+def outcome_sections(outcome: ParityOutcome) -> tuple[Section, ...]:
+    """The sections of every verdict, and where graphs go wrong."""
+    parts: tuple[object, ...] = (*outcome.reports, *outcome.layers, *outcome.locations)
+    return tuple(section for part in parts for section in sections_of(part))
 
 
 @sections_of.register

@@ -1,0 +1,81 @@
+"""How a comparison looks: what became worse than it may be, everything that was judged, and what else has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from linglos_deploy.reports.comparison import Change, ComparisonReport
+from linglos_deploy.reports.document import Cell, Check, Column, Section, Table, Tone, sections_of
+
+
+@sections_of.register
+def comparison_sections(report: ComparisonReport) -> tuple[Section, ...]:
+    """One section; its checks are what was judged."""
+    judged = [change for change in report.changes if change.passed is not None]
+    told = [change for change in report.changes if change.passed is None]
+    worse = [change for change in judged if not change.passed]
+    return (
+        Section(
+            title=f"Comparison of {report.new} with {report.old}",
+            passed=report.passed,
+            summary=_summary(worse, judged, told),
+            facts=(("kind", report.kind), ("old", report.old), ("new", report.new)),
+            warnings=report.warnings,
+            tables=tuple(
+                table
+                for table in (
+                    _judged_table("Worse than allowed", worse),
+                    _judged_table("Within what is allowed", [change for change in judged if change.passed], first=8),
+                    _told_table(told),
+                )
+                if table.rows
+            ),
+            checks=tuple(
+                Check(f"{change.subject}: {change.measure}", change.passed, _step(change), change.allowed)
+                for change in judged
+            ),
+        ),
+    )
+
+
+def _summary(worse: Sequence[Change], judged: Sequence[Change], told: Sequence[Change]) -> str:
+    held = f"{len(worse)} of {len(judged)} are worse than allowed" if worse else f"none of {len(judged)} is worse"
+    return f"{held}; {len(told)} other changes." if told else f"{held}."
+
+
+def _judged_table(title: str, changes: Sequence[Change], *, first: int | None = None) -> Table:
+    columns = (
+        Column("what"),
+        Column("measure"),
+        Column("old", numeric=True),
+        Column("new", numeric=True),
+        Column("allowed", prose=True),
+    )
+    return Table(
+        title,
+        columns,
+        tuple(
+            (
+                Cell(change.subject),
+                Cell(change.measure),
+                Cell(change.old),
+                Cell(change.new, Tone.GOOD if change.passed else Tone.BAD),
+                Cell(change.allowed),
+            )
+            for change in changes
+        ),
+        first=first,
+    )
+
+
+def _told_table(changes: Sequence[Change]) -> Table:
+    return Table(
+        "What else has changed",
+        (Column("what"), Column("measure"), Column("old", prose=True), Column("new", prose=True)),
+        tuple((Cell(change.subject), Cell(change.measure), Cell(change.old), Cell(change.new)) for change in changes),
+        first=12,
+    )
+
+
+def _step(change: Change) -> str:
+    return f"{change.new}, was {change.old}"
