@@ -1,13 +1,24 @@
-"""Verdicts as JUnit XML: one suite a report, one test case a criterion. Every CI system shows these."""
+"""Verdicts as JUnit XML: one suite a report, one test case a criterion. Every CI system shows these.
+
+There is no one standard. What is written here satisfies the strictest form in use, that of Ant's JUnit task, and that
+of Jenkins' xUnit plugin: no attributes on the root, an ``id``, a ``package``, a time and a host on every suite, and its
+properties, cases and streams in this order, empty ones included.
+"""
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from linglos_deploy.files import atomic_file
 from linglos_deploy.reports.document import Check, Section, all_sections, printable
+
+HOST = "localhost"
+"""What the format asks for where a host is not known; a verdict is about a model, not about a machine."""
 
 
 def write_junit(reports: Iterable[object], path: Path, *, name: str = "linglos-deploy") -> None:
@@ -17,33 +28,36 @@ def write_junit(reports: Iterable[object], path: Path, *, name: str = "linglos-d
         OutputError: ``path`` cannot be written.
     """
     with atomic_file(path) as partial:
-        partial.write_text(to_junit(reports, name=name), encoding="utf-8")
+        partial.write_text(to_junit(reports, name=name, when=datetime.now(UTC)), encoding="utf-8")
 
 
-def to_junit(reports: Iterable[object], *, name: str = "linglos-deploy") -> str:
+def to_junit(reports: Iterable[object], *, when: datetime, name: str = "linglos-deploy") -> str:
     """Render the verdicts of reports as JUnit XML.
 
     A report without a verdict has no suite. What could not be checked on this machine is a skipped test case.
 
     Args:
         reports: Values of any registered report types.
-        name: Of all suites together.
+        when: When the checks were made.
+        name: The package of all suites.
     """
-    root = ET.Element("testsuites", {"name": printable(name)})
-    suites = [_suite(section) for section in all_sections(reports) if section.passed is not None]
-    root.extend(suites)
-    for count in ("tests", "failures", "errors", "skipped"):
-        root.set(count, str(sum(int(suite.get(count, "0")) for suite in suites)))
+    root = ET.Element("testsuites")
+    judged = [section for section in all_sections(reports) if section.passed is not None]
+    root.extend(_suite(section, number, package=name, when=when) for number, section in enumerate(judged))
     ET.indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
 
 
-def _suite(section: Section) -> ET.Element:
+def _suite(section: Section, number: int, *, package: str, when: datetime) -> ET.Element:
     checks = section.checks or (Check("verdict", section.passed, section.summary, "passed"),)
     suite = ET.Element(
         "testsuite",
         {
-            "name": printable(section.title),
+            "id": str(number),
+            "package": _token(package),
+            "name": _token(section.title),
+            "timestamp": when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
+            "hostname": HOST,
             "tests": str(len(checks)),
             "failures": str(sum(check.passed is False for check in checks)),
             "errors": "0",
@@ -51,22 +65,36 @@ def _suite(section: Section) -> ET.Element:
             "time": "0",
         },
     )
-    properties = ET.SubElement(suite, "properties") if section.facts else None
-    if properties is not None:
-        for name, value in section.facts:
-            ET.SubElement(properties, "property", {"name": printable(name), "value": printable(value)})
-    suite.extend(_case(check, section) for check in checks)
-    if section.warnings:
-        ET.SubElement(suite, "system-out").text = printable("\n".join(section.warnings))
+    properties = ET.SubElement(suite, "properties")
+    for name, value in section.facts:
+        ET.SubElement(properties, "property", {"name": _token(name), "value": printable(value)})
+    suite.extend(_case(check, section) for check in _told_apart(checks))
+    ET.SubElement(suite, "system-out").text = printable("\n".join([section.summary, *section.notes]))
+    ET.SubElement(suite, "system-err").text = printable("\n".join(section.warnings))
     return suite
 
 
+def _told_apart(checks: Sequence[Check]) -> list[Check]:
+    """Number the checks that have one name: a CI system takes two cases of one name for one."""
+    seen: Counter[str] = Counter()
+    apart = []
+    for check in checks:
+        seen[check.name] += 1
+        apart.append(replace(check, name=f"{check.name} ({seen[check.name]})") if seen[check.name] > 1 else check)
+    return apart
+
+
 def _case(check: Check, section: Section) -> ET.Element:
-    case = ET.Element("testcase", {"classname": printable(section.title), "name": printable(check.name), "time": "0"})
+    case = ET.Element("testcase", {"classname": _token(section.title), "name": _token(check.name), "time": "0"})
     if check.passed is None:
-        ET.SubElement(case, "skipped", {"message": printable(check.found)})
+        ET.SubElement(case, "skipped", {"message": printable(f"{check.found}; {check.limit}")})
     elif not check.passed:
         message = printable(f"found {check.found}, expected {check.limit}")
         failure = ET.SubElement(case, "failure", {"message": message, "type": "verdict"})
         failure.text = printable(f"{check.name}\nfound:    {check.found}\nexpected: {check.limit}")
     return case
+
+
+def _token(text: str) -> str:
+    """Return text as a token: on one line, without spaces around it, and not empty."""
+    return " ".join(printable(text).split()) or "–"
