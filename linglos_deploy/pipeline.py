@@ -22,7 +22,7 @@ from linglos_deploy.backends.pytorch import PyTorch
 from linglos_deploy.bundle import GOLDEN, SCHEMA, EngineEntry, Golden, GraphEntry, InputKind, Manifest, seal_bundle
 from linglos_deploy.calibration.calibrate import CalibrationConfig, calibrate
 from linglos_deploy.calibration.table import CalibrationTable
-from linglos_deploy.calibration.targets import quantizable_activations
+from linglos_deploy.calibration.targets import quantizable_activations, rounded_tensors
 from linglos_deploy.choices import Precision, Weights
 from linglos_deploy.codec import write_json
 from linglos_deploy.engines.compiling import AUTO, NONE, choose_compilers, compile_graph, not_built
@@ -439,7 +439,7 @@ def observe(work: Work, reference: OnnxArtifact) -> CalibrationTable | None:
     """
     precision, progress = work.request.precision, work.progress
     graph, kind = load_onnx(reference.path), KINDS.get(precision.floating)
-    layers = quantizable_activations(graph)
+    layers = rounded_tensors(graph) if precision is Precision.INT8 else quantizable_activations(graph)
     at_risk = tensors_at_risk(graph, kind) if kind is not None else ()
     table = None
     try:

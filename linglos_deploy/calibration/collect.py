@@ -30,7 +30,7 @@ from linglos_deploy.calibration.runs import ONE_BY_ONE, Runs, decide_runs
 from linglos_deploy.calibration.sampling import EVERYTHING, Sampling
 from linglos_deploy.calibration.schedule import Schedule, schedule_for
 from linglos_deploy.calibration.table import CalibrationTable
-from linglos_deploy.calibration.targets import quantizable_activations
+from linglos_deploy.calibration.targets import rounded_tensors
 from linglos_deploy.errors import CalibrationError
 from linglos_deploy.graph.axes import InputAxes
 from linglos_deploy.graph.topology import every_node
@@ -66,7 +66,8 @@ def open_collector(
             :class:`~linglos_deploy.backends.base.SharedRuntime` is shared out among several workers.
         memory_budget: Bytes that activations may take.
         images_per_run: Images of one run, instead of what the budget allows.
-        tensors: What to observe; the data inputs of all convolutions and linear layers if ``None``.
+        tensors: What to observe; everything that :func:`~linglos_deploy.calibration.targets.rounded_tensors` names if
+            ``None``.
         per_channel: Whether to keep ranges and moments per channel.
         sampling: Which elements histograms and moments cover.
         image_size: Height and width of the images, for graphs that take any.
@@ -75,7 +76,7 @@ def open_collector(
         CalibrationError: A tensor is not in the graph or not float32.
     """
     proto = load_onnx(model.path)
-    wanted = tuple(dict.fromkeys(tensors)) if tensors is not None else quantizable_activations(proto)
+    wanted = tuple(dict.fromkeys(tensors)) if tensors is not None else rounded_tensors(proto)
     if not wanted:
         raise CalibrationError(
             f"'{model.path.name}' has nothing to calibrate.",

@@ -12,6 +12,7 @@ from linglos_deploy.graph.layers import Layer, find_layers
 from linglos_deploy.graph.links import constant_array, maker_behind_layout, node_name
 from linglos_deploy.graph.operators import OutputAxis, operator
 from linglos_deploy.graph.passes.running import read_ir
+from linglos_deploy.graph.results import moves_to, result_of
 from linglos_deploy.graph.saliency import gate_behind, gate_fed_by
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
@@ -31,6 +32,9 @@ class Candidate:
         dtype: Floating-point type that it computes in; float32 where the file does not say.
         obstacle: Why it cannot run in INT8, or should not; ``None`` if it can.
         possible: Whether it could run in INT8 if somebody insists, whatever the obstacle.
+        result: The tensor that a convolution leaves behind, see :func:`~linglos_deploy.graph.results.result_of`;
+            ``None`` if the graph returns it, or a linear layer makes it.
+        becomes: The last tensor that holds the values of ``result`` and no others.
     """
 
     node: str
@@ -42,6 +46,8 @@ class Candidate:
     dtype: np.dtype
     obstacle: str | None
     possible: bool
+    result: str | None
+    becomes: str | None
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -64,6 +70,7 @@ def candidates_of(graph: ir.Graph) -> tuple[Candidate, ...]:
 
 def _candidate(layer: Layer) -> Candidate:
     impossible = _impossible(layer)
+    result = result_of(layer.node) if layer.node.op_type == "Conv" and layer.inside is None else None
     harm = None if layer.inside is not None or not layer.constant else _harm(layer)
     return Candidate(
         node=layer.name,
@@ -75,6 +82,8 @@ def _candidate(layer: Layer) -> Candidate:
         dtype=layer.dtype.numpy(),
         obstacle=harm or impossible,
         possible=impossible is None,
+        result=None if result is None else str(result.name),
+        becomes=None if result is None else str(moves_to(result).name),
     )
 
 

@@ -38,6 +38,7 @@ def check_plan(plan: QuantPlan, graph: ir.Graph) -> None:
     candidates = candidates_of(graph)
     _check_nodes(plan, candidates)
     _check_tensors(plan, candidates)
+    _check_results(plan, candidates)
     tensors = {decision.tensor: decision for decision in plan.tensors}
     for node in plan.nodes:
         _check_input(node, tensors[node.data])
@@ -118,7 +119,7 @@ def _check_tensors(plan: QuantPlan, candidates: tuple[Candidate, ...]) -> None:
                 expected="tensors that layers of this graph read",
             )
         if not decision.quantize:
-            given = {"scale": decision.scale, "bound": decision.bound, "method": decision.method}
+            given = {name: getattr(decision, name) for name in ("scale", "bound", "low", "high", "method")}
             if extra := {field: value for field, value in given.items() if value is not None}:
                 _refuse(
                     f"Tensor '{decision.tensor}' stays in floating point, but has a range.",
@@ -128,6 +129,30 @@ def _check_tensors(plan: QuantPlan, candidates: tuple[Candidate, ...]) -> None:
             continue
         _check_method(decision, plan)
         _check_scale(decision, types[decision.tensor])
+
+
+def _check_results(plan: QuantPlan, candidates: tuple[Candidate, ...]) -> None:
+    """Check the ranges of what convolutions leave behind; those of a layer that stays in floating point may wait."""
+    read = {decision.tensor for decision in plan.quantized_tensors}
+    known = dict.fromkeys(it.result for it in candidates if it.result is not None)
+    decided = {decision.tensor for decision in plan.results} | read
+    for decision in plan.results:
+        if decision.tensor not in known or decision.tensor in read:
+            _refuse(
+                f"No decision about '{decision.tensor}' belongs among the results of the quantization plan.",
+                found="a tensor that a layer reads; its range stands in 'tensors'"
+                if decision.tensor in read
+                else "no tensor that a convolution of this graph leaves behind",
+                expected=", ".join(f"'{name}'" for name in known if name not in decided) or "no results",
+                next_step="take it out of 'results'",
+            )
+        if not decision.quantize and (decision.low, decision.high) != (None, None):
+            _refuse(
+                f"Tensor '{decision.tensor}' stays in floating point, but has a range.",
+                found=f"low {decision.low}, high {decision.high}",
+                expected="null",
+            )
+    _once("result", (decision.tensor for decision in plan.results), Counter(known.keys()))
 
 
 def _check_method(decision: TensorDecision, plan: QuantPlan) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from linglos_deploy.artifacts import OnnxArtifact, load_onnx
 from linglos_deploy.calibration.thresholds import quantization_error, threshold
 from linglos_deploy.codec import read_json, write_json
 from linglos_deploy.errors import ArtifactError, QuantizationError
-from linglos_deploy.quantization.rounding import ACTIVATION_LIMIT, scale_type, scales_for
+from linglos_deploy.quantization.rounding import ACTIVATION_LIMIT, STEPS, scale_type, scales_for
 from linglos_deploy.quantization.scheme import QuantScheme
 
 if TYPE_CHECKING:
@@ -22,9 +24,11 @@ if TYPE_CHECKING:
     from linglos_deploy.calibration.table import CalibrationTable
     from linglos_deploy.quantization.candidates import Candidate
 
-SCHEMA = "linglos.plan/1"
+SCHEMA = "linglos.plan/2"
 WEIGHT_BITS = (7, 8)
 LEAST_ERROR = "mse"
+MORE_LEVELS = 150
+"""Steps on the longer side of an asymmetric tensor from which its limits are chosen for themselves."""
 HOPELESS_DB = 10.0
 """Expected SQNR below which the bound of the scheme's method is given up for the one with the least squared error."""
 
@@ -39,7 +43,10 @@ class TensorDecision:
         reason: Why, in words.
         consumers: Names of the nodes that read it in INT8; other readers keep the unrounded tensor.
         scale: Its value per step, if quantized; left out where the plan is written by hand, it follows from the bound.
-        bound: Magnitude from which values are clipped, if quantized.
+        bound: Magnitude from which values are clipped, if quantized, where zero is the middle of the integers.
+        low: Smallest value that is kept, at most 0, where any integer may stand for zero. Left out together with
+            ``high``, both follow from the bound.
+        high: Largest value that is kept there, at least 0.
         method: How the bound was found, if quantized: the scheme's, or ``mse`` where that one failed. ``None`` where a
             person set the bound.
     """
@@ -50,10 +57,31 @@ class TensorDecision:
     consumers: tuple[str, ...] = ()
     scale: float | None = None
     bound: float | None = None
+    low: float | None = None
+    high: float | None = None
     method: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "consumers", tuple(self.consumers))
+
+
+@dataclass(frozen=True, slots=True)
+class ResultDecision:
+    """What happens to what a convolution leaves behind, where a placement stores that as integers.
+
+    Attributes:
+        tensor: Its name: the output of the convolution, or of the ``Relu`` or ``Clip`` behind it.
+        quantize: Whether it may be rounded. Placements that would have to leave the layer in floating point otherwise.
+        reason: Why, in words.
+        low: Smallest value that is kept, at most 0, if it may be rounded.
+        high: Largest value that is kept, at least 0.
+    """
+
+    tensor: str
+    quantize: bool
+    reason: str
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +129,8 @@ class QuantPlan:
         preprocess_digest: Digest of their preprocessing.
         image_count: How many images the ranges come from.
         synthetic: Whether they were made up; then accuracy means nothing.
+        results: A decision for what each convolution that becomes INT8 leaves behind, unless ``tensors`` has its range.
+            Without one a placement that has to round it leaves the layer in floating point.
         schema: Version of this file format.
     """
 
@@ -112,11 +142,13 @@ class QuantPlan:
     preprocess_digest: str
     image_count: int
     synthetic: bool
+    results: tuple[ResultDecision, ...] = ()
     schema: str = field(default=SCHEMA)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tensors", tuple(self.tensors))
         object.__setattr__(self, "nodes", tuple(self.nodes))
+        object.__setattr__(self, "results", tuple(self.results))
         if self.schema != SCHEMA:
             raise ArtifactError(
                 "The quantization plan is of another version.",
@@ -134,6 +166,11 @@ class QuantPlan:
                     expected="a positive, finite number",
                     next_step="make it again with 'linglos-deploy quantize'",
                 )
+            if decision.quantize:
+                _check_limits(decision, (decision.low, decision.high), whole=False)
+        for result in self.results:
+            if result.quantize:
+                _check_limits(result, (result.low, result.high), whole=True)
 
     @property
     def quantized_nodes(self) -> tuple[NodeDecision, ...]:
@@ -157,6 +194,29 @@ class QuantPlan:
             ArtifactError: The file is missing, damaged or of another version, or has a field that a plan does not have.
         """
         return read_json(cls, path, edited=True)
+
+
+def _check_limits(
+    decision: TensorDecision | ResultDecision, limits: tuple[float | None, float | None], *, whole: bool
+) -> None:
+    low, high = limits
+    usable = low is not None and high is not None and low <= 0 <= high and low < high and math.isfinite(high - low)
+    if not usable and (whole or limits != (None, None)):
+        raise ArtifactError(
+            f"The quantization plan has no usable limits for tensor '{decision.tensor}'.",
+            found=f"low {low}, high {high}",
+            expected="finite numbers on either side of zero, one of which may be zero",
+            next_step="make it again with 'linglos-deploy quantize'",
+        )
+
+
+def limits_of(decision: TensorDecision | ResultDecision) -> tuple[float, float]:
+    """Return the smallest and the largest value that a placement with zero points keeps of a quantized tensor."""
+    if decision.low is not None and decision.high is not None:
+        return decision.low, decision.high
+    assert isinstance(decision, TensorDecision), decision.tensor
+    reach = decision.bound if decision.bound is not None else scale_of(decision, np.float32) * ACTIVATION_LIMIT
+    return -reach, reach
 
 
 def scale_of(decision: TensorDecision, dtype: DTypeLike) -> float:
@@ -212,6 +272,7 @@ def plan_quantization(model: OnnxArtifact, table: CalibrationTable, scheme: Quan
         scheme=scheme,
         tensors=tuple(tensors.values()),
         nodes=tuple(nodes),
+        results=tuple(_decide_results(candidates, nodes, tensors, table.tensors, scheme)),
         data_digest=table.data_digest,
         preprocess_digest=table.preprocess_digest,
         image_count=table.image_count,
@@ -254,15 +315,62 @@ def _decide_tensor(
         return TensorDecision(
             tensor, quantize=False, reason="its values are too small for a step that float32 can hold"
         )
+    low, high = _choose_limits(statistics, scheme, bound)
     decision = TensorDecision(
         tensor,
         quantize=True,
         reason=_range_reason(statistics, method, bound, scheme),
         consumers=consumers,
         bound=bound,
+        low=low,
+        high=high,
         method=method,
     )
     return replace(decision, scale=scale_of(decision, scale_type(reader.dtype, scheme.floating)))
+
+
+def _decide_results(
+    candidates: tuple[Candidate, ...],
+    nodes: list[NodeDecision],
+    tensors: Mapping[str, TensorDecision],
+    seen: Mapping[str, TensorStatistics],
+    scheme: QuantScheme,
+) -> Iterator[ResultDecision]:
+    """Decide about what INT8 convolutions leave behind; a tensor that a layer reads has its range already."""
+    read = {name: decision for name, decision in tensors.items() if decision.quantize}
+    for candidate, node in zip(candidates, nodes, strict=True):
+        if not node.quantize or candidate.result is None or candidate.result in read:
+            continue
+        again = read.get(candidate.becomes or "")
+        if again is None:
+            yield _decide_result(candidate.result, seen, scheme)
+        else:  # one grid for the same values, wherever they are rounded
+            low, high = limits_of(again)
+            yield ResultDecision(
+                candidate.result, True, f"holds the values of '{again.tensor}' and has its range", low, high
+            )
+
+
+def _decide_result(tensor: str, seen: Mapping[str, TensorStatistics], scheme: QuantScheme) -> ResultDecision:
+    if tensor not in seen:
+        return ResultDecision(tensor, quantize=False, reason="calibration did not look at it; calibrate again")
+    statistics = seen[tensor]
+    if reason := _unusable(statistics):
+        return ResultDecision(tensor, quantize=False, reason=reason)
+    method, bound = _choose_bound(statistics, scheme)
+    if bound <= 0:
+        return ResultDecision(
+            tensor, quantize=False, reason="its values are too small for a step that float32 can hold"
+        )
+    low, high = _choose_limits(statistics, scheme, bound)
+    return ResultDecision(
+        tensor,
+        quantize=True,
+        reason=f"seen from {statistics.minimum:.4g} to {statistics.maximum:.4g}; {method} keeps {low:.4g} to "
+        f"{high:.4g}",
+        low=low,
+        high=high,
+    )
 
 
 def _unusable(statistics: TensorStatistics) -> str | None:
@@ -275,10 +383,25 @@ def _unusable(statistics: TensorStatistics) -> str | None:
     return None
 
 
-def _choose_bound(statistics: TensorStatistics, scheme: QuantScheme) -> tuple[str, float]:
-    bound = threshold(statistics, scheme.method, percentile=scheme.percentile)
+def _choose_limits(statistics: TensorStatistics, scheme: QuantScheme, bound: float) -> tuple[float, float]:
+    """Return what is kept where any integer may stand for zero.
+
+    Most of the steps then lie on the side that reaches further: as many as a symmetric grid needs for such a step. A
+    finer step clips later, so the bound is chosen anew where they differ.
+    """
+    low, high = min(statistics.minimum, 0.0), max(statistics.maximum, 0.0)
+    levels = round(STEPS * max(-low, high) / (high - low))
+    if levels > MORE_LEVELS:
+        _, bound = _choose_bound(statistics, scheme, levels=levels)
+    return max(low, -bound), min(high, bound)
+
+
+def _choose_bound(
+    statistics: TensorStatistics, scheme: QuantScheme, *, levels: int = ACTIVATION_LIMIT
+) -> tuple[str, float]:
+    bound = threshold(statistics, scheme.method, percentile=scheme.percentile, levels=levels)
     if bound > 0 and _expected_db(statistics, bound) < HOPELESS_DB:
-        best = threshold(statistics, LEAST_ERROR)
+        best = threshold(statistics, LEAST_ERROR, levels=levels)
         if quantization_error(statistics, best) < quantization_error(statistics, bound):
             return LEAST_ERROR, best
     return scheme.method, bound

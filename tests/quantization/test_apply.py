@@ -21,6 +21,7 @@ from linglos_deploy.exporters.precision import convert_precision
 from linglos_deploy.graph.passes.running import run_passes
 from linglos_deploy.parity.metrics import compare
 from linglos_deploy.quantization.apply import apply_plan
+from linglos_deploy.quantization.placement import DEFAULT, find_placement
 from linglos_deploy.quantization.plan import QuantPlan, plan_quantization
 from linglos_deploy.quantization.qdq import InsertQdq
 from linglos_deploy.quantization.scheme import QuantScheme
@@ -153,7 +154,7 @@ def test_a_plan_that_names_a_missing_node_is_refused(case: Case) -> None:
     model = load_onnx(case[0].path)
     stranger = replace(made.nodes[0], node="ghost", output="nowhere")
     with pytest.raises(QuantizationError, match="'ghost'"):
-        run_passes(model, InsertQdq(replace(made, nodes=(*made.nodes, stranger))))
+        run_passes(model, InsertQdq(replace(made, nodes=(*made.nodes, stranger)), find_placement(DEFAULT)))
 
 
 def test_weights_that_are_not_finite_are_refused_by_name(tmp_path: Path) -> None:
@@ -252,7 +253,7 @@ def test_an_opset_without_the_operators_is_refused(tmp_path: Path) -> None:
         old.CopyFrom(model)
         old.opset_import[0].version = opset
         with pytest.raises(QuantizationError, match="opset") as caught:
-            run_passes(old, InsertQdq(made))
+            run_passes(old, InsertQdq(made, find_placement(DEFAULT)))
         assert str(opset) in (caught.value.found or "")
         assert f"--opset {version}" in (caught.value.next_step or "")
 

@@ -20,7 +20,8 @@ from linglos_deploy.choices import Precision
 from linglos_deploy.errors import ArtifactError, LinglosError, QuantizationError
 from linglos_deploy.graph.passes.running import run_passes
 from linglos_deploy.quantization.apply import apply_plan
-from linglos_deploy.quantization.plan import NodeDecision, QuantPlan, TensorDecision, plan_quantization
+from linglos_deploy.quantization.placement import DEFAULT, find_placement, placement_names
+from linglos_deploy.quantization.plan import NodeDecision, QuantPlan, ResultDecision, TensorDecision, plan_quantization
 from linglos_deploy.quantization.qdq import InsertQdq
 from linglos_deploy.quantization.scheme import QuantScheme
 from tests.quantization.graphs import attention_model, calibrated
@@ -45,8 +46,13 @@ def made(artifact_and_plan: tuple[OnnxArtifact, QuantPlan]) -> QuantPlan:
     return artifact_and_plan[1]
 
 
-def carried_out(model: onnx.ModelProto, plan: QuantPlan) -> bytes:
-    return run_passes(model, InsertQdq(plan)).SerializeToString(deterministic=True)
+def carried_out(model: onnx.ModelProto, plan: QuantPlan, placement: str = DEFAULT) -> bytes:
+    return run_passes(model, InsertQdq(plan, find_placement(placement))).SerializeToString(deterministic=True)
+
+
+def everywhere(model: onnx.ModelProto, plan: QuantPlan) -> list[bytes]:
+    """What every placement makes of a plan."""
+    return [carried_out(model, plan, name) for name in placement_names()]
 
 
 def with_node(plan: QuantPlan, name: str, **changes: Any) -> QuantPlan:
@@ -57,6 +63,11 @@ def with_node(plan: QuantPlan, name: str, **changes: Any) -> QuantPlan:
 def with_tensor(plan: QuantPlan, name: str, **changes: Any) -> QuantPlan:
     tensors = (replace(each, **changes) if each.tensor == name else each for each in plan.tensors)
     return replace(plan, tensors=tuple(tensors))
+
+
+def with_result(plan: QuantPlan, name: str, **changes: Any) -> QuantPlan:
+    results = (replace(each, **changes) if each.tensor == name else each for each in plan.results)
+    return replace(plan, results=tuple(results))
 
 
 def other_values(value: Any) -> list[Any]:
@@ -93,14 +104,26 @@ def edits(plan: QuantPlan) -> Iterator[tuple[str, QuantPlan]]:
                     )
                 except LinglosError:
                     continue  # refused before there is a plan
+    for result in plan.results:
+        for each in fields(ResultDecision):
+            for value in other_values(getattr(result, each.name)):
+                if each.name in RECORDS or value == getattr(result, each.name):
+                    continue
+                try:
+                    yield (
+                        f"{result.tensor}.{each.name} = {value}",
+                        with_result(plan, result.tensor, **{each.name: value}),
+                    )
+                except LinglosError:
+                    continue
 
 
 def test_every_edit_of_one_field_acts_or_is_refused_by_name(model: onnx.ModelProto, made: QuantPlan) -> None:
-    plain = carried_out(model, made)
+    plain = everywhere(model, made)
     ignored, unnamed, acted, refused = [], [], 0, 0
     for what, edited in edits(made):
         try:
-            result = carried_out(model, edited)
+            result = everywhere(model, edited)
         except LinglosError as error:
             refused += 1
             if f"'{what.partition('.')[0]}'" not in str(error):
@@ -181,7 +204,8 @@ def test_a_node_is_switched_off_with_its_place_among_the_consumers(model: onnx.M
 def test_a_tensor_that_stays_in_floating_point_takes_its_readers_with_it(
     model: onnx.ModelProto, made: QuantPlan
 ) -> None:
-    off = with_tensor(made, "x", quantize=False, scale=None, bound=None, method=None, consumers=())
+    gone: dict[str, Any] = dict.fromkeys(("scale", "bound", "low", "high", "method"))
+    off = with_tensor(made, "x", quantize=False, consumers=(), **gone)
     with pytest.raises(QuantizationError, match="'n3' is to be INT8, but its input 'x' stays in floating point"):
         carried_out(model, off)
     for name in ("n3", "n8"):

@@ -165,7 +165,7 @@ def test_a_plan_survives_its_file_and_is_consistent(
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("linglos.plan/1", "linglos.plan/7", "another version"),
+        ("linglos.plan/2", "linglos.plan/7", "another version"),
         ('"scale": 0.', '"scale": -0.', "no usable scale"),
         ('"scale": 0.', '"scale": "0.', "cannot be read"),
     ],

@@ -1,0 +1,124 @@
+"""What a runtime wants of an INT8 graph, as a value, and the placements by name. Imports neither onnx nor a runtime.
+
+A plan says which layers become INT8 and within which limits. A placement says in which integers, and where they have to
+stand for one runtime to compute with them rather than around them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
+from typing import TYPE_CHECKING
+
+from linglos_deploy.choices import Precision
+from linglos_deploy.errors import UsageError
+from linglos_deploy.quantization import placements
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+ENTRY_POINTS = "linglos_deploy.placements"
+"""Entry-point group through which other distributions add placements: a name, and ``module:placement``."""
+
+DEFAULT = "tensorrt"
+"""The placement that every runtime reads: symmetric, in front of layers."""
+
+EVERY_LAYER = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+
+class Integers(StrEnum):
+    """Element type of activations."""
+
+    INT8 = "int8"
+    UINT8 = "uint8"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What one runtime wants.
+
+    Attributes:
+        name: How ``--target-runtime`` calls it.
+        runtimes: The backends that it is made for.
+        machines: The processors that it is made for, as ``platform.machine()`` calls them; empty for all.
+        integers: Element type of activations.
+        zero_points: Whether zero may be any integer, so that the limits of a tensor need not be symmetric.
+        layers: Operators that the runtime computes in integers. Others of a plan stay in floating point as they are.
+        stores: Those of them that it computes in integers only where the result is stored as integers too.
+        between: Operators without weights that it computes in integers between pairs. They get pairs where everything
+            that they read and make is rounded for a layer anyway.
+        biases: Layers whose bias it wants as INT32, in steps of the sum.
+        session_options: What a loader sets so that no sum saturates on CPUs without integer dot products, as ONNX
+            Runtime's session configuration; of no effect on others.
+        narrow: Whether the parts in floating point may be 16 bits wide.
+    """
+
+    name: str
+    runtimes: tuple[str, ...]
+    machines: tuple[str, ...] = ()
+    integers: Integers = Integers.INT8
+    zero_points: bool = False
+    layers: frozenset[str] = EVERY_LAYER
+    stores: frozenset[str] = frozenset()
+    between: frozenset[str] = frozenset()
+    biases: frozenset[str] = frozenset()
+    session_options: Mapping[str, str] = field(default_factory=dict)
+    narrow: bool = False
+
+    def serves(self, runtime: str, machine: str) -> bool:
+        """Return whether it is made for a backend on a processor."""
+        return runtime in self.runtimes and (not self.machines or machine in self.machines)
+
+    def graph_name(self, precision: Precision) -> str:
+        """Return the name of a graph's file in a bundle; the default placement needs no name of its own."""
+        tag = "" if self.name == DEFAULT else f".{self.name}"
+        return f"model.{precision}{tag}.onnx"
+
+
+def placement_names() -> tuple[str, ...]:
+    """Return the names of all placements, the default first.
+
+    >>> placement_names()[0]
+    'tensorrt'
+    """
+    return tuple(
+        sorted({*_modules_in(tuple(placements.__path__)), *_from_others()}, key=lambda it: (it != DEFAULT, it))
+    )
+
+
+def find_placement(name: str) -> Placement:
+    """Return a placement.
+
+    Raises:
+        UsageError: There is none of this name.
+    """
+    if name in _modules_in(tuple(placements.__path__)):
+        module = name.replace("-", "_")
+        found: Placement = getattr(importlib.import_module(f"{placements.__name__}.{module}"), module)
+        return found
+    if name in (others := _from_others()):
+        loaded: Placement = others[name].load()
+        return loaded
+    close = difflib.get_close_matches(name, placement_names(), n=1)
+    raise UsageError(
+        f"There is no placement '{name}' for INT8.",
+        found=name,
+        expected=", ".join(placement_names()),
+        next_step=f"did you mean '{close[0]}'?" if close else f"--target-runtime {DEFAULT}",
+    )
+
+
+@cache
+def _modules_in(path: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(path)))
+
+
+def _from_others() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points  # here, because --help imports this module
+
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
