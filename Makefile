@@ -8,7 +8,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 BUILD  ?= build
 STAMP   = $(VENV)/.installed
-EXTRAS  = dev,openvino,tensorrt-rtx
+EXTRAS  = export,dev,openvino,tensorrt-rtx
 
 export OMP_NUM_THREADS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1

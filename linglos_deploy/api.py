@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from linglos_deploy.choices import Precision
+from linglos_deploy.compat import StrEnum
 from linglos_deploy.errors import UsageError
 from linglos_deploy.progress import SILENT, Progress
 
 if TYPE_CHECKING:
-    from enum import StrEnum
-
     from torch import nn
 
     from linglos_deploy.bundle import Bundle

@@ -11,12 +11,12 @@ import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
 from linglos_deploy.artifacts import EngineArtifact, Lineage, OnnxArtifact
 from linglos_deploy.choices import Weights
 from linglos_deploy.codec import from_json, to_json
+from linglos_deploy.compat import StrEnum
 from linglos_deploy.errors import ArtifactError, LinglosError, UsageError
 from linglos_deploy.files import sha256_bytes, sha256_file
 from linglos_deploy.images.preprocessing import PreprocessSpec

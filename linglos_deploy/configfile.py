@@ -11,12 +11,12 @@ A file has one table a command, keys named like the long options without their d
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Collection, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from linglos_deploy.compat import tomllib
 from linglos_deploy.errors import UsageError
 from linglos_deploy.files import atomic_file
 

@@ -13,11 +13,16 @@ from pathlib import Path
 
 from linglos_deploy.errors import OutputError
 
+_CHUNK = 2**20
+
 
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as 64 lower-case hexadecimal digits."""
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+        return digest.hexdigest()
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from linglos_deploy.bundle import MANIFEST, is_bundle, open_bundle
+from linglos_deploy.compat import StrEnum
 from linglos_deploy.errors import ArtifactError, UsageError
 from linglos_deploy.profiling.access import EngineAccess
 from linglos_deploy.profiling.plan import Candidate

@@ -30,7 +30,6 @@ from linglos_deploy.engines.options import EngineOptions
 from linglos_deploy.engines.sizes import SizeProfile, check_covers, check_fit, covers
 from linglos_deploy.errors import CalibrationError, LinglosError, UsageError
 from linglos_deploy.exporters.config import ExportConfig
-from linglos_deploy.exporters.export import export_onnx
 from linglos_deploy.exporters.precision import KINDS, convert_precision, tensors_at_risk
 from linglos_deploy.files import atomic_directory, check_free
 from linglos_deploy.golden_tensors import golden_images, preprocess_golden, read_golden, real_images, write_golden
@@ -405,6 +404,8 @@ def _warnings(request: ExportRequest, model: TorchModel, calibration: ImageDatas
 def make_graphs(work: Work) -> tuple[OnnxArtifact, ...]:
     """Export the float32 reference and, where another precision was asked for, the graph that is deployed."""
     request, folder, progress = work.request, work.folder, work.progress
+    from linglos_deploy.exporters.export import export_onnx  # needs PyTorch, which a target has not
+
     reference = export_onnx(work.model, request.graph, out=folder / "model.onnx", progress=progress)
     if request.precision is Precision.FP32:
         return (reference,)

@@ -53,8 +53,8 @@ def quick_export(shipped: Shipped, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let ``export`` take the float32 graph of the tiny model as it was exported before, which takes no time."""
     import shutil
 
-    from linglos_deploy import pipeline
     from linglos_deploy.artifacts import OnnxArtifact, TorchModel, open_onnx
+    from linglos_deploy.exporters import export
     from linglos_deploy.exporters.config import ExportConfig
     from linglos_deploy.progress import Progress
 
@@ -63,4 +63,4 @@ def quick_export(shipped: Shipped, monkeypatch: pytest.MonkeyPatch) -> None:
             shutil.copyfile(shipped.bundle / "model.onnx", out)
         return open_onnx(out)
 
-    monkeypatch.setattr(pipeline, "export_onnx", copy)
+    monkeypatch.setattr(export, "export_onnx", copy)

@@ -25,7 +25,6 @@ def blocks() -> list[tuple[str | None, str]]:
 def test_the_commands_of_the_guide_run_in_an_empty_folder(tmp_path: Path) -> None:
     environment = {
         **os.environ,
-        "DIGITS": str(ROOT / "examples" / "digits"),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "XDG_CACHE_HOME": f"{tmp_path}.cache",
     }

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cache
 from pathlib import Path
+
+from linglos_deploy.compat import StrEnum
 
 _INTERESTING = (
     "avx2",

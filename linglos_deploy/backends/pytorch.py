@@ -19,7 +19,7 @@ from linglos_deploy.signature import Batch, Dim, ModelSignature, TensorSpec
 if TYPE_CHECKING:
     import torch
 
-_HOW_TO_GET = "pip install torch"
+HOW_TO_GET = "pip install 'linglos-deploy[export]'"
 
 
 class PyTorch:
@@ -76,7 +76,7 @@ class PyTorch:
                 runs=False,
                 compiles=False,
                 detail="the package torch is not installed",
-                how_to_get=_HOW_TO_GET,
+                how_to_get=HOW_TO_GET,
             )
         return Probe(
             name=self.name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,7 +14,7 @@ from linglos_deploy.errors import UsageError
 from linglos_deploy.running import show, write_reports
 
 
-def _must_exist(param: typer.CallbackParam, value: list[Path]) -> list[Path]:
+def _must_exist(param: typer.CallbackParam, value: Any) -> Any:  # Typer on Python 3.10 cannot read list[Path] here
     """Check that the graph, or all tables after 'merge', are there."""
     options.must_exist(param, value[1:] if [str(path) for path in value[:1]] == ["merge"] else value)
     return value

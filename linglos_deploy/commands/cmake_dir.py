@@ -12,7 +12,7 @@ def cmake_dir() -> bool:
     Example:
       cmake -S . -B build -Dlinglos_DIR="$(linglos-deploy cmake-dir)"
     """
-    from linglos_deploy.embedding import cmake_dir as folder
+    from linglos_deploy.shipped import cmake_dir as folder
 
     typer.echo(folder())
     return True

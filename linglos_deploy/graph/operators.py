@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import Enum, StrEnum, unique
+from enum import Enum, unique
 from typing import Protocol
+
+from linglos_deploy.compat import StrEnum
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 

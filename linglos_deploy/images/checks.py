@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 
+from linglos_deploy.compat import StrEnum
 from linglos_deploy.errors import DataError
 from linglos_deploy.images.dataset import ImageDataset
 from linglos_deploy.images.preprocessing import Color, PreprocessSpec

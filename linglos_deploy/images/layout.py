@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
+from linglos_deploy.compat import StrEnum
 from linglos_deploy.signature import TensorSpec
 
 CHANNEL_COUNTS = (1, 3, 4)

@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from linglos_deploy.compat import StrEnum
 from linglos_deploy.errors import UsageError
 from linglos_deploy.images.layout import Layout
 

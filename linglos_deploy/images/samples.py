@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from linglos_deploy.compat import Self
 from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.images.sources import Skipped
 from linglos_deploy.progress import SILENT, Progress

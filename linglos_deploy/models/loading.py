@@ -6,6 +6,7 @@ Importing this module is cheap; torch is imported when a model is loaded.
 from __future__ import annotations
 
 import copy
+import importlib.util
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from linglos_deploy.artifacts import IMAGE_INPUT, Step, TorchModel, tool_versions
 from linglos_deploy.choices import Weights
-from linglos_deploy.errors import CheckpointError, UsageError
+from linglos_deploy.errors import CheckpointError, MissingDependencyError, UsageError
 from linglos_deploy.images.labels import read_labels
 from linglos_deploy.images.options import NOTHING_SAID, PreprocessOptions
 from linglos_deploy.images.preprocessing import PreprocessSpec
@@ -37,6 +38,8 @@ __all__ = ["HeldModel", "ModelSource", "load_model"]
 
 HEAD_TENSORS = ("norm.weight", "norm.bias", "head.")
 """How the names of those weights of a LinGlo begin that a backbone has not."""
+
+_EXPORT_EXTRA = ("torch", "onnxscript", "onnxsim")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +145,11 @@ def load_model(source: ModelSource, *, progress: Progress = SILENT) -> TorchMode
     Raises:
         UsageError: Variant, factory, image size or labels do not make sense.
         CheckpointError: The checkpoint is missing, damaged, unsafe, or belongs to another model.
+        MissingDependencyError: PyTorch, or what translates its graphs, is not installed.
     """
     from linglos_deploy.models.checkpoint import read_checkpoint
 
+    _check_installed()
     with progress.stage("Loading the model"):
         checkpoint = read_checkpoint(source.checkpoint, progress=progress) if source.checkpoint else None
         source = _with_task(source, checkpoint)
@@ -191,6 +196,17 @@ def _decoding(model: TorchModel, source: ModelSource, shapes: Mapping[str, tuple
     found = run_once(model.module, model.inputs, shapes, spec=model.name)
     sizes = (tuple(tensor.shape) for _, tensor in found.tensors)
     return task.decoding(dict(zip(model.output_names, sizes, strict=True)), task.complete(source.settings))
+
+
+def _check_installed() -> None:
+    missing = [name for name in _EXPORT_EXTRA if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingDependencyError(
+            "PyTorch models can be neither exported nor run here.",
+            found=f"{', '.join(missing)} not installed",
+            expected="the extra 'export', which brings PyTorch",
+            next_step="pip install 'linglos-deploy[export]'; PyTorch's CPU build is enough, install that one first",
+        )
 
 
 def check_image_size(size: tuple[int, int], *, divisor: int) -> None:

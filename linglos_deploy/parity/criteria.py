@@ -16,13 +16,13 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from linglos_deploy.choices import Precision
+from linglos_deploy.compat import tomllib
 from linglos_deploy.errors import UsageError
 from linglos_deploy.parity.verdict import Criteria, Limits
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+
+from linglos_deploy.compat import StrEnum
 
 
 class Metric(StrEnum):

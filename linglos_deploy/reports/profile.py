@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Literal
 
+from linglos_deploy.compat import StrEnum
 from linglos_deploy.reports.doctor import Machine
 
 

@@ -17,7 +17,6 @@ from linglos_deploy.choices import Precision
 from linglos_deploy.codec import from_json
 from linglos_deploy.errors import UsageError
 from linglos_deploy.exporters.config import ExportConfig
-from linglos_deploy.exporters.export import export_onnx
 from linglos_deploy.exporters.precision import convert_precision
 from linglos_deploy.exporters.rounding import with_explicit_rounding
 from linglos_deploy.parity.layerwise import FLOOR_DB
@@ -137,6 +136,8 @@ def export_again(model: TorchModel, graph: OnnxArtifact, out: Path) -> OnnxArtif
             next_step="name a clean graph with --reference",
         )
     config = {name: value for name, value in step.config.items() if name != "attention"}
+    from linglos_deploy.exporters.export import export_onnx  # needs PyTorch, which a target has not
+
     return export_onnx(model, from_json(ExportConfig, json.dumps(config), source=str(graph.path)), out=out)
 
 

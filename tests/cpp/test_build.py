@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from linglos_deploy import __version__, embedding
-from linglos_deploy.embedding import cmake_dir
+from linglos_deploy import __version__, shipped
 from linglos_deploy.errors import MissingDependencyError
+from linglos_deploy.shipped import cmake_dir
 from tests.cpp.conftest import Installed
 from tests.cpp.toolchain import BUILD, ROOT, SOURCE, build, only_one_build, run
 
@@ -103,6 +103,6 @@ def test_every_source_is_in_the_wheel() -> None:
 def test_the_cmake_folder_of_an_installation_without_sources_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedding, "__file__", str(tmp_path / "linglos_deploy" / "embedding.py"))
+    monkeypatch.setattr(shipped, "__file__", str(tmp_path / "linglos_deploy" / "shipped.py"))
     with pytest.raises(MissingDependencyError, match="no C\\+\\+ sources"):
         cmake_dir()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-import tomllib
 from pathlib import Path
 
 import onnx
 import pytest
+import tomllib
 from onnx import TensorProto, helper
 
 from linglos_deploy.artifacts import open_onnx

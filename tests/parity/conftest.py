@@ -78,13 +78,14 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
     """Export the trained digits network in every precision, with one float32 graph for all."""
     from linglos_deploy import pipeline
     from linglos_deploy.artifacts import open_onnx
+    from linglos_deploy.exporters import export
     from linglos_deploy.exporters.config import ExportConfig
     from linglos_deploy.models.loading import ModelSource
 
     folder = tmp_path_factory.mktemp("digits")
     images = write_digits(folder / "images", 32)
     bundles: dict[Precision, Path] = {}
-    exported = pipeline.export_onnx
+    exported = export.export_onnx
 
     def export_once(model: object, config: object, *, out: Path, progress: object) -> object:
         if not bundles:
@@ -94,7 +95,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
         return open_onnx(out, lineage=first.manifest.graphs[0].lineage)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "export_onnx", export_once)
+        patch.setattr(export, "export_onnx", export_once)
         for precision in (Precision.INT8, Precision.INT8_FP16, Precision.FP16):
             report = pipeline.export_bundle(
                 pipeline.ExportRequest(

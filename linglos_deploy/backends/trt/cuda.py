@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from linglos_deploy.compat import add_note
 from linglos_deploy.errors import MissingDependencyError, RunError
 
 HOW_TO_GET = "pip install 'cuda-python>=12.6'"
@@ -78,12 +79,12 @@ def owned() -> Iterator[Owner]:
         yield owner
     except BaseException as first:
         for error in owner.close():
-            first.add_note(f"and while giving back what was held: {error}")
+            add_note(first, f"and while giving back what was held: {error}")
         raise
     failed = owner.close()
     if failed:
         for error in failed[1:]:
-            failed[0].add_note(f"and then: {error}")
+            add_note(failed[0], f"and then: {error}")
         raise failed[0]
 
 
