@@ -63,6 +63,7 @@ check: $(STAMP)
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/vermin --quiet --target=3.10- --no-tips linglos_deploy >/dev/null || $(BIN)/vermin --target=3.10- --violations --no-tips linglos_deploy
 	@$(BIN)/lint-imports --no-logo >/dev/null || $(BIN)/lint-imports --no-logo
 
 test: check system

@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 
 if sys.version_info >= (3, 11):
-    from enum import StrEnum
-    from typing import Self
+    from enum import StrEnum  # novm: guarded above
+    from typing import Self  # novm
 
-    import tomllib
+    import tomllib  # novm
 else:
     import tomli as tomllib
     from backports.strenum import StrEnum

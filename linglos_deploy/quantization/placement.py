@@ -11,11 +11,11 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING
 
 from linglos_deploy.choices import Precision
+from linglos_deploy.compat import StrEnum
 from linglos_deploy.errors import UsageError
 from linglos_deploy.quantization import placements
 

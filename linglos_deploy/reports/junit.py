@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 from linglos_deploy.files import atomic_file
@@ -28,7 +28,7 @@ def write_junit(reports: Iterable[object], path: Path, *, name: str = "linglos-d
         OutputError: ``path`` cannot be written.
     """
     with atomic_file(path) as partial:
-        partial.write_text(to_junit(reports, name=name, when=datetime.now(UTC)), encoding="utf-8")
+        partial.write_text(to_junit(reports, name=name, when=datetime.now(timezone.utc)), encoding="utf-8")
 
 
 def to_junit(reports: Iterable[object], *, when: datetime, name: str = "linglos-deploy") -> str:
@@ -56,7 +56,7 @@ def _suite(section: Section, number: int, *, package: str, when: datetime) -> ET
             "id": str(number),
             "package": _token(package),
             "name": _token(section.title),
-            "timestamp": when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
+            "timestamp": when.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S"),
             "hostname": HOST,
             "tests": str(len(checks)),
             "failures": str(sum(check.passed is False for check in checks)),
