@@ -19,7 +19,7 @@ from linglos_deploy.reports.text import fit, shorten, to_text
 
 assert descriptions  # registered how everything looks
 
-METHODS = ("absmax", "entropy", "mse", "percentile")
+METHODS = ("absmax", "entropy", "mse", "percentile", "weighted")
 
 
 def tensor(name: str, *, maximum: float = 1.0, bound: float = 1.0, nonfinite: int = 0) -> TensorSummary:

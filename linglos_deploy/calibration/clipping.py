@@ -28,7 +28,7 @@ def candidate_bounds(bins: NDArray[np.uint16], largest: float) -> NDArray[np.flo
 
 def clipping_errors(
     bins: NDArray[np.uint16],
-    counts: NDArray[np.int64],
+    counts: NDArray[np.int64] | NDArray[np.float64],
     bounds: NDArray[np.float64],
     *,
     levels: int,
@@ -38,7 +38,7 @@ def clipping_errors(
 
     Args:
         bins: Occupied bins of the magnitudes, rising.
-        counts: Values in each.
+        counts: Values in each, or the sum of their weights.
         bounds: float64, above 0.
         levels: Steps on each side of zero.
         largest: No value in the last bin is above this.
@@ -46,6 +46,17 @@ def clipping_errors(
     low, high = lower_edges(bins), np.minimum(upper_edges(bins), largest)
     evenly = _Evenly.of(low, high, counts.astype(np.float64))
     return np.array([evenly.error(float(bound), levels) for bound in bounds])
+
+
+def mean_squares(bins: NDArray[np.uint16], *, largest: float = np.inf) -> NDArray[np.float64]:
+    """Return the mean square of the values in each bin, which are taken to be spread evenly.
+
+    Args:
+        bins: Occupied bins of the magnitudes, rising.
+        largest: No value in the last bin is above this.
+    """
+    low, high = lower_edges(bins), np.minimum(upper_edges(bins), largest)
+    return np.asarray((low**2 + low * high + high**2) / 3)
 
 
 @dataclass(frozen=True, slots=True)

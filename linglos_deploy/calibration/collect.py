@@ -24,7 +24,8 @@ import numpy as np
 from linglos_deploy.artifacts import OnnxArtifact, load_onnx, onnx_signature, tool_versions
 from linglos_deploy.backends.base import Runner, Runtime, SharedRuntime
 from linglos_deploy.calibration.channels import channel_axes
-from linglos_deploy.calibration.observers import TensorObserver
+from linglos_deploy.calibration.gains import Weighing, weighings
+from linglos_deploy.calibration.observers import GroupedAxis, TensorObserver
 from linglos_deploy.calibration.probe import activation_probe
 from linglos_deploy.calibration.runs import ONE_BY_ONE, Runs, decide_runs
 from linglos_deploy.calibration.sampling import EVERYTHING, Sampling
@@ -246,12 +247,28 @@ def _observers(
     model: onnx.ModelProto, tensors: Sequence[str], *, per_channel: bool, sampling: Sampling
 ) -> dict[str, TensorObserver]:
     axes: Mapping[str, int | None] = channel_axes(model, tensors) if per_channel else dict.fromkeys(tensors)
-    return {name: TensorObserver(name, channel_axis=_behind_images(axes[name]), sampling=sampling) for name in tensors}
+    weighed = weighings(model, tensors)
+    return {
+        name: TensorObserver(
+            name,
+            channel_axis=None if (axis := axes[name]) is None else _behind_images(axis),
+            grouped=_grouped(weighed[name]),
+            sampling=sampling,
+        )
+        for name in tensors
+    }
 
 
-def _behind_images(axis: int | None) -> int | None:
+def _grouped(weighing: Weighing | str) -> GroupedAxis | None:
+    """Return the groups of a tensor whose channels are not all weighed alike."""
+    if isinstance(weighing, str) or len(weighing.groups) == 1:
+        return None
+    return GroupedAxis(_behind_images(weighing.axis), weighing.groups)
+
+
+def _behind_images(axis: int) -> int:
     """Return where an axis is once the images stand before all others."""
-    return axis if axis is None or axis < 0 else axis + 1
+    return axis if axis < 0 else axis + 1
 
 
 def _cut(count: int, size: int, *, fill_up: bool) -> Iterator[tuple[int, int]]:

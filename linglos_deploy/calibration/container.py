@@ -5,7 +5,7 @@ r"""The file of a calibration table; ``docs/formats/calibration-table.md`` is it
     u32       bytes of the header
     u64       bytes of the payload before compression
     header    JSON: what the table comes from, and the scalars of each tensor
-    payload   zlib: bins (uint16) and counts (uint64) of all histograms, one tensor after the other
+    payload   zlib: bins (uint16) and counts (uint64) of all histograms, one tensor, and one group, after the other
     32 bytes  SHA-256 of everything before
 
 All numbers are little-endian. Nothing is allocated before its size was checked against the size of the file.
@@ -13,9 +13,11 @@ All numbers are little-endian. Nothing is allocated before its size was checked 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import struct
 import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +26,7 @@ import numpy as np
 
 from linglos_deploy.calibration.bins import BIN_COUNT, SIGN_BIT, bin_of, non_finite
 from linglos_deploy.calibration.coverage import Coverage
+from linglos_deploy.calibration.groups import ChannelGroups, GroupHistograms, add_histograms
 from linglos_deploy.calibration.sampling import Sampling
 from linglos_deploy.calibration.statistics import ChannelStatistics, TensorStatistics
 from linglos_deploy.errors import ArtifactError, LinglosError
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
     from linglos_deploy.calibration.table import CalibrationTable
 
 MAGIC = b"\x89LGCAL\r\n"
-VERSION = 1
+VERSION = 2
 MAX_FILE_BYTES = 1 << 30
 
 _PREFIX = struct.Struct("<8sIIQ")
@@ -61,6 +64,13 @@ class _ChannelEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class _GroupsEntry:
+    members: tuple[Annotated[int, msgspec.Meta(ge=0, lt=256)], ...]
+    gains: tuple[_Float, ...]
+    bins: tuple[Annotated[int, msgspec.Meta(ge=0, le=BIN_COUNT)], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _TensorEntry:
     name: str
     count: _Count
@@ -71,6 +81,12 @@ class _TensorEntry:
     sum_of_squares: _Units
     bins: Annotated[int, msgspec.Meta(ge=0, le=BIN_COUNT)]
     channels: _ChannelEntry | None
+    groups: _GroupsEntry | None = None
+
+    @property
+    def histograms(self) -> tuple[int, ...]:
+        """Occupied bins of each histogram of the payload: the tensor's, or those of its groups."""
+        return (self.bins,) if self.groups is None else self.groups.bins
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +125,12 @@ def encode(table: CalibrationTable, *, level: int = _LEVEL) -> bytes:
     )
     text = msgspec.json.encode(header)
     stats = [table.tensors[name] for name in names]
-    arrays = [part for one in stats for part in (one.bins.astype("<u2"), one.counts.astype("<u8"))]
+    arrays = [
+        part
+        for one in stats
+        for bins, counts in _histograms(one)
+        for part in (bins.astype("<u2"), counts.astype("<u8"))
+    ]
     payload = b"".join(array.tobytes() for array in arrays)
     body = _PREFIX.pack(MAGIC, VERSION, len(text), len(payload)) + text + zlib.compress(payload, level)
     return body + hashlib.sha256(body).digest()
@@ -131,7 +152,7 @@ def decode(data: bytes, *, source: str) -> CalibrationTable:
     text = data[_PREFIX.size : _PREFIX.size + header_bytes]
     try:
         header = msgspec.json.decode(text, type=_Header)
-        expected = sum(entry.bins for entry in header.tensors) * (_BIN_BYTES + _COUNT_BYTES)
+        expected = sum(sum(entry.histograms) for entry in header.tensors) * (_BIN_BYTES + _COUNT_BYTES)
         if expected != raw_bytes:
             raise ValueError(f"histograms of {expected} bytes in a payload of {raw_bytes}")
         payload = _inflate(data[_PREFIX.size + header_bytes : -_DIGEST_BYTES], raw_bytes)
@@ -186,8 +207,15 @@ def _inflate(packed: bytes, size: int) -> bytes:
     return raw
 
 
+def _histograms(stats: TensorStatistics) -> Iterable[tuple[NDArray[np.uint16], NDArray[np.int64]]]:
+    """Return what tells all histograms of a tensor: those of its groups add up to its own."""
+    if stats.groups is None:
+        return ((stats.bins, stats.counts),)
+    return zip(stats.groups.bins, stats.groups.counts, strict=True)
+
+
 def _entry(name: str, stats: TensorStatistics) -> _TensorEntry:
-    channels = stats.channels
+    channels, groups = stats.channels, stats.groups
     return _TensorEntry(
         name=name,
         count=stats.count,
@@ -206,6 +234,13 @@ def _entry(name: str, stats: TensorStatistics) -> _TensorEntry:
             sums=tuple(map(hex, channels.sums)),
             squares=tuple(map(hex, channels.squares)),
         ),
+        groups=None
+        if groups is None
+        else _GroupsEntry(
+            members=groups.groups.members,
+            gains=tuple(gain.hex() for gain in groups.groups.gains),
+            bins=tuple(len(bins) for bins in groups.bins),
+        ),
     )
 
 
@@ -213,17 +248,30 @@ def _tensors(entries: tuple[_TensorEntry, ...], payload: bytes) -> dict[str, Ten
     tensors: dict[str, TensorStatistics] = {}
     offset = 0
     for entry in entries:
-        bins = np.frombuffer(payload, "<u2", entry.bins, offset)
-        offset += bins.nbytes
-        counts = np.frombuffer(payload, "<u8", entry.bins, offset)
-        offset += counts.nbytes
+        histograms = []
+        for occupied in entry.histograms:
+            bins = np.frombuffer(payload, "<u2", occupied, offset)
+            offset += bins.nbytes
+            counts = np.frombuffer(payload, "<u8", occupied, offset)
+            offset += counts.nbytes
+            histograms.append((bins.astype(np.uint16), counts.astype(np.int64)))
         if entry.name in tensors:
             raise ValueError(f"tensor '{entry.name}' twice")
-        tensors[entry.name] = _statistics(entry, bins, counts)
+        tensors[entry.name] = _statistics(entry, histograms)
     return tensors
 
 
-def _statistics(entry: _TensorEntry, bins: np.ndarray, counts: np.ndarray) -> TensorStatistics:
+def _statistics(
+    entry: _TensorEntry, histograms: Sequence[tuple[NDArray[np.uint16], NDArray[np.int64]]]
+) -> TensorStatistics:
+    for occupied, number in histograms:
+        if reason := _no_histogram(occupied, number):
+            raise ValueError(f"tensor '{entry.name}': {reason}")
+    if not histograms:
+        raise ValueError(f"tensor '{entry.name}': no group of channels")
+    bins, counts = functools.reduce(add_histograms, histograms)
+    if len(bins) != entry.bins:
+        raise ValueError(f"tensor '{entry.name}': {entry.bins} bins, and groups that occupy {len(bins)}")
     stats = TensorStatistics(
         count=entry.count,
         non_finite=entry.non_finite,
@@ -231,20 +279,32 @@ def _statistics(entry: _TensorEntry, bins: np.ndarray, counts: np.ndarray) -> Te
         maximum=float.fromhex(entry.maximum),
         total=int(entry.sum, 16),
         squares=int(entry.sum_of_squares, 16),
-        bins=bins.astype(np.uint16),
-        counts=counts.astype(np.int64),
+        bins=bins,
+        counts=counts,
         channels=None if entry.channels is None else _channels(entry.channels),
+        groups=None if entry.groups is None else _groups(entry.groups, histograms),
     )
     if reason := _contradiction(stats):
         raise ValueError(f"tensor '{entry.name}': {reason}")
     return stats
 
 
+def _no_histogram(bins: NDArray[np.uint16], counts: NDArray[np.int64]) -> str | None:
+    if (np.diff(bins.astype(np.int64)) <= 0).any():
+        return "bins that do not rise"
+    return "counts that do not fit" if (counts <= 0).any() else None
+
+
+def _groups(entry: _GroupsEntry, histograms: Sequence[tuple[NDArray[np.uint16], NDArray[np.int64]]]) -> GroupHistograms:
+    if not 1 < len(entry.gains) == len(entry.bins):
+        raise ValueError("groups of channels of different numbers")
+    groups = ChannelGroups(entry.members, tuple(map(float.fromhex, entry.gains)))
+    return GroupHistograms(groups, *(tuple(part) for part in zip(*histograms, strict=True)))
+
+
 def _contradiction(stats: TensorStatistics) -> str | None:
     """Return what no set of values could have given, if anything."""
-    if (np.diff(stats.bins.astype(np.int64)) <= 0).any():
-        return "bins that do not rise"
-    if (stats.counts <= 0).any() or stats.counts.astype(np.float64).sum() > stats.count:
+    if stats.counts.astype(np.float64).sum() > stats.count:
         return "counts that do not fit"
     if stats.non_finite > stats.count or int(stats.counts[non_finite(stats.bins)].sum()) > stats.non_finite:
         return "more non-finite values than values"

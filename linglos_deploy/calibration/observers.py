@@ -6,14 +6,18 @@ The first axis counts images; see :class:`linglos_deploy.graph.axes.ImagesAt` fo
 
 from __future__ import annotations
 
+import functools
 import math
-import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from linglos_deploy.calibration.bins import upper_halves
+from linglos_deploy.calibration.counter import BinCounter, scratch
 from linglos_deploy.calibration.exact import SQUARE_UNIT, SUM_UNIT, to_units
+from linglos_deploy.calibration.groups import ChannelGroups, GroupHistograms, add_histograms
 from linglos_deploy.calibration.sampling import EVERYTHING, Sampling
 from linglos_deploy.calibration.statistics import ChannelStatistics, TensorStatistics
 from linglos_deploy.errors import CalibrationError
@@ -21,13 +25,10 @@ from linglos_deploy.errors import CalibrationError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ChannelStatistics", "TensorObserver", "TensorStatistics", "observe"]
+__all__ = ["ChannelStatistics", "GroupedAxis", "TensorObserver", "TensorStatistics", "observe"]
 
-_COUNT_CHUNK = 1 << 18
-"""Values counted at once: 2 MiB of scratch memory per thread."""
-
-_PENDING = 1 << 16
-"""Values of a small tensor that are put by until it is worth going through 65 536 bins: 128 KiB per tensor."""
+_GATHERED = 1 << 18
+"""Values of a group that are picked out at once: 1 MiB of scratch memory per thread."""
 
 _BLOCK = 1024
 """Values added in float32; the sums of blocks are added in float64."""
@@ -40,7 +41,12 @@ _FLOAT32_SAFE = (2.0**-40, 2.0**58)
 
 
 def observe(
-    values: NDArray[np.float32], *, tensor: str = "", channel_axis: int | None = None, sampling: Sampling = EVERYTHING
+    values: NDArray[np.float32],
+    *,
+    tensor: str = "",
+    channel_axis: int | None = None,
+    grouped: GroupedAxis | None = None,
+    sampling: Sampling = EVERYTHING,
 ) -> TensorStatistics:
     """Return the statistics of one array.
 
@@ -48,14 +54,28 @@ def observe(
         values: float32 of shape (N, ...); the first axis counts images.
         tensor: Name of the tensor, which decides what a sampling covers.
         channel_axis: Keep ranges and moments per entry of this axis, too; ``None`` keeps none.
+        grouped: Keep a histogram per group of channels, too.
         sampling: Which elements the histogram and the moments cover.
 
     >>> observe(np.array([1.0, -3.0], dtype=np.float32)).minimum
     -3.0
     """
-    observer = TensorObserver(tensor, channel_axis=channel_axis, sampling=sampling)
+    observer = TensorObserver(tensor, channel_axis=channel_axis, grouped=grouped, sampling=sampling)
     observer.update(values)
     return observer.statistics()
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedAxis:
+    """Channels in groups, and where they lie in the values.
+
+    Attributes:
+        axis: Of the values, whose first axis counts images.
+        groups: Of this axis's entries; two groups or more.
+    """
+
+    axis: int
+    groups: ChannelGroups
 
 
 class TensorObserver:
@@ -64,6 +84,7 @@ class TensorObserver:
     Args:
         tensor: Name of the tensor, for messages and for the sampling.
         channel_axis: Keep ranges and moments per entry of this axis of the values, too; ``None`` keeps none.
+        grouped: Keep a histogram per group of channels, too; ``None`` keeps one of all values.
         sampling: Which elements the histogram and the moments cover.
     """
 
@@ -72,26 +93,34 @@ class TensorObserver:
         tensor: str,
         *,
         channel_axis: int | None = None,
+        grouped: GroupedAxis | None = None,
         sampling: Sampling = EVERYTHING,
     ) -> None:
         self.tensor = tensor
         self._channel_axis = channel_axis
+        self._grouped = grouped
+        groups = None if grouped is None else grouped.groups
+        self._channels_of = () if groups is None else tuple(map(groups.channels_of, range(len(groups))))
         self._sampling = sampling
         self._places: NDArray[np.intp] | None = None
         self._size = -1
-        self._pending: NDArray[np.uint16] | None = None
+        self._counters: tuple[BinCounter, ...] = ()
         self.start_from(TensorStatistics())
 
     def start_from(self, seen: TensorStatistics) -> None:
         """Take over what was seen before, instead of what was seen so far."""
-        self._put_by = 0
         self._values = seen.count
         self._non_finite = seen.non_finite
         self._minimum = seen.minimum
         self._maximum = seen.maximum
         self._total = seen.total
         self._squares = seen.squares
-        self._histogram = seen.histogram
+        if self._grouped is None:
+            self._counters = (BinCounter(seen.bins, seen.counts),)
+        elif seen.groups is None:
+            self._counters = tuple(BinCounter() for _ in self._channels_of)
+        else:
+            self._counters = tuple(map(BinCounter, seen.groups.bins, seen.groups.counts))
         self._channels = seen.channels
 
     def update(self, values: NDArray[np.float32]) -> None:
@@ -101,7 +130,7 @@ class TensorObserver:
             values: float32 of shape (N, ...); the first axis counts images.
 
         Raises:
-            CalibrationError: The values are not float32, or have no channels where statistics per channel were asked.
+            CalibrationError: The values are not float32, or do not have the channels that were announced.
         """
         if values.dtype != np.float32:
             raise CalibrationError(
@@ -113,7 +142,7 @@ class TensorObserver:
             return
         rows = np.ascontiguousarray(values).reshape(len(values) if values.ndim else 1, -1)
         self._values += rows.size
-        self._count_bins(self._sampled(rows))
+        self._count_bins(rows, values.shape)
         lows, highs = rows.min(axis=1), rows.max(axis=1)
         if not (np.isfinite(lows).all() and np.isfinite(highs).all()):  # a NaN anywhere makes both NaN
             rows, lows, highs = self._without_gaps(rows)
@@ -126,8 +155,12 @@ class TensorObserver:
 
     def statistics(self) -> TensorStatistics:
         """Return what was seen so far."""
-        self._count_pending()
-        bins = np.flatnonzero(self._histogram)
+        histograms = [counter.histogram() for counter in self._counters]
+        bins, counts = functools.reduce(add_histograms, histograms)
+        groups = None
+        if self._grouped is not None:
+            parts = zip(*histograms, strict=True)
+            groups = GroupHistograms(self._grouped.groups, *map(tuple, parts))
         return TensorStatistics(
             count=self._values,
             non_finite=self._non_finite,
@@ -135,9 +168,10 @@ class TensorObserver:
             maximum=self._maximum,
             total=self._total,
             squares=self._squares,
-            bins=bins.astype(np.uint16),
-            counts=self._histogram[bins],
+            bins=bins,
+            counts=counts,
             channels=self._channels,
+            groups=groups,
         )
 
     def _without_gaps(
@@ -156,31 +190,46 @@ class TensorObserver:
             self._places = self._sampling.places(self.tensor, self._size)
         return rows if self._places is None else np.take(rows, self._places, axis=1)
 
-    def _count_bins(self, rows: NDArray[np.float32]) -> None:
-        halves = upper_halves(rows.reshape(-1))
-        if len(halves) > _PENDING:
-            self._count(halves)
+    def _count_bins(self, rows: NDArray[np.float32], shape: tuple[int, ...]) -> None:
+        if self._grouped is None:
+            self._counters[0].add(upper_halves(self._sampled(rows).reshape(-1)))
             return
-        if self._pending is None:
-            self._pending = np.empty(_PENDING, dtype=np.uint16)
-        if self._put_by + len(halves) > _PENDING:
-            self._count_pending()
-        self._pending[self._put_by : self._put_by + len(halves)] = halves
-        self._put_by += len(halves)
+        axis = self._grouped.axis % len(shape) if -len(shape) < self._grouped.axis < len(shape) else 0
+        channels = len(self._grouped.groups.members)
+        if axis == 0 or shape[axis] != channels:
+            raise CalibrationError(
+                f"Tensor '{self.tensor}' does not have the channels that its readers' weights have.",
+                found=f"shape {list(shape)}",
+                expected=f"{channels} channels on axis {self._grouped.axis}",
+                next_step="report this graph: its weights and its tensors contradict each other",
+            )
+        behind = math.prod(shape[axis + 1 :])
+        parts = self._of_groups(rows, behind) if self._sampling.every == 1 else self._sampled_of_groups(rows, behind)
+        for counter, part in parts:
+            counter.add(upper_halves(part.reshape(-1)))
 
-    def _count_pending(self) -> None:
-        if self._pending is not None:
-            self._count(self._pending[: self._put_by])
-            self._put_by = 0
+    def _of_groups(self, rows: NDArray[np.float32], behind: int) -> Iterator[tuple[BinCounter, NDArray[np.float32]]]:
+        """Yield the values of each group, in pieces that fit a cache."""
+        assert self._grouped is not None
+        blocks = rows.reshape(-1, len(self._grouped.groups.members), behind)
+        for counter, channels in zip(self._counters, self._channels_of, strict=True):
+            at_once = max(1, _GATHERED // (len(channels) * behind))
+            for start in range(0, len(blocks), at_once):
+                block = blocks[start : start + at_once]
+                size = len(block) * len(channels) * behind
+                picked = scratch("picked", size, np.float32).reshape(len(block), len(channels), behind)
+                yield counter, np.take(block, channels, axis=1, out=picked, mode="clip")
 
-    def _count(self, halves: NDArray[np.uint16]) -> None:
-        scratch = _scratch("indices", min(_COUNT_CHUNK, len(halves)), np.intp)
-        for start in range(0, len(halves), _COUNT_CHUNK):
-            chunk = halves[start : start + _COUNT_CHUNK]
-            indices = scratch[: len(chunk)]
-            np.copyto(indices, chunk)  # bincount would make this copy in new memory each time
-            counts = np.bincount(indices)
-            self._histogram[: len(counts)] += counts
+    def _sampled_of_groups(
+        self, rows: NDArray[np.float32], behind: int
+    ) -> Iterator[tuple[BinCounter, NDArray[np.float32]]]:
+        assert self._grouped is not None
+        sampled = self._sampled(rows)
+        members = np.array(self._grouped.groups.members)
+        assert self._places is not None
+        groups = members[self._places // behind % len(members)]
+        for group, counter in enumerate(self._counters):
+            yield counter, sampled[:, groups == group]
 
     def _update_channels(self, values: NDArray[np.float32], axis: int) -> None:
         if values.ndim < 2 or not -values.ndim < axis < values.ndim or axis == 0:
@@ -246,13 +295,4 @@ def _observe_channels(values: NDArray[np.float32]) -> ChannelStatistics:
     )
 
 
-_SCRATCH = threading.local()
 _ONES = np.ones(_BLOCK, dtype=np.float32)
-
-
-def _scratch(role: str, size: int, dtype: type) -> NDArray:  # type: ignore[type-arg]
-    kept = getattr(_SCRATCH, role, None)
-    if kept is None or len(kept) < size:
-        kept = np.empty(size, dtype=dtype)
-        setattr(_SCRATCH, role, kept)
-    return kept[:size]

@@ -83,7 +83,7 @@ def check_method(name: str) -> str:
         f"There is no threshold method '{name}'.",
         found=name,
         expected=", ".join(threshold_methods()),
-        next_step=f"did you mean '{close[0]}'?" if close else "--method mse",
+        next_step=f"did you mean '{close[0]}'?" if close else "--method weighted",
     )
 
 

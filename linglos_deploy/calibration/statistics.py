@@ -15,6 +15,7 @@ import numpy as np
 
 from linglos_deploy.calibration.bins import BIN_COUNT, fold_signs, non_finite
 from linglos_deploy.calibration.exact import SQUARE_UNIT, SUM_UNIT, from_units
+from linglos_deploy.calibration.groups import GroupHistograms, add_histograms
 from linglos_deploy.errors import CalibrationError
 
 if TYPE_CHECKING:
@@ -96,7 +97,9 @@ class TensorStatistics:
         squares: Sum of their squares, in units of ``2**-298``.
         bins: Occupied bins of the histogram, uint16, rising; see :mod:`linglos_deploy.calibration.bins`.
         counts: Sampled values in each of them, int64, above 0.
-        channels: The same per channel, where it was asked for.
+        channels: Ranges and moments per channel, where they were asked for.
+        groups: The histogram once more, by channels that readers weigh alike; ``None`` where there is one such group,
+            or its readers do not say.
     """
 
     count: int = 0
@@ -108,6 +111,7 @@ class TensorStatistics:
     bins: NDArray[np.uint16] = field(default_factory=lambda: np.empty(0, dtype=np.uint16))
     counts: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     channels: ChannelStatistics | None = None
+    groups: GroupHistograms | None = None
 
     @property
     def finite(self) -> int:
@@ -150,13 +154,24 @@ class TensorStatistics:
         """Return occupied bins and counts of the magnitudes of the finite values, rising."""
         return fold_signs(self.bins, self.counts)
 
+    def weighed_magnitudes(self) -> tuple[NDArray[np.uint16], NDArray[np.float64]]:
+        """Return the same, each value counted by the gain of its channel's group; plainly where there are no groups."""
+        if self.groups is None:
+            bins, counts = self.magnitudes()
+            return bins, counts.astype(np.float64)
+        folded = [fold_signs(bins, counts) for bins, counts in zip(self.groups.bins, self.groups.counts, strict=True)]
+        occupied, position = np.unique(np.concatenate([bins for bins, _ in folded]), return_inverse=True)
+        gains = zip(folded, self.groups.groups.gains, strict=True)
+        weights = np.concatenate([counts * gain for (_, counts), gain in gains])
+        return occupied, np.bincount(position, weights=weights, minlength=len(occupied)).astype(np.float64)
+
     def merge(self, other: TensorStatistics) -> TensorStatistics:
         """Return what one observer of both would have seen, exactly.
 
         Raises:
-            CalibrationError: Only one of them has statistics per channel, or the numbers of channels differ.
+            CalibrationError: Only one of them has statistics per channel or group, or their channels or groups differ.
         """
-        bins, counts = _add_histograms(self, other)
+        bins, counts = add_histograms((self.bins, self.counts), (other.bins, other.counts))
         return TensorStatistics(
             count=self.count + other.count,
             non_finite=self.non_finite + other.non_finite,
@@ -167,6 +182,7 @@ class TensorStatistics:
             bins=bins,
             counts=counts,
             channels=_merge_channels(self.channels, other.channels),
+            groups=_merge_groups(self, other),
         )
 
     def __eq__(self, other: object) -> bool:
@@ -175,6 +191,7 @@ class TensorStatistics:
             and np.array_equal(self.bins, other.bins)
             and np.array_equal(self.counts, other.counts)
             and self.channels == other.channels
+            and self.groups == other.groups
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -183,11 +200,15 @@ class TensorStatistics:
         return self.count, self.non_finite, self.minimum, self.maximum, self.total, self.squares
 
 
-def _add_histograms(first: TensorStatistics, second: TensorStatistics) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
-    bins, position = np.unique(np.concatenate([first.bins, second.bins]), return_inverse=True)
-    counts = np.zeros(len(bins), dtype=np.int64)
-    np.add.at(counts, position, np.concatenate([first.counts, second.counts]))
-    return bins, counts
+def _merge_groups(first: TensorStatistics, second: TensorStatistics) -> GroupHistograms | None:
+    if first.groups is not None and second.groups is not None:
+        return first.groups.merge(second.groups)
+    if first.groups is None and second.groups is None:
+        return None
+    raise CalibrationError(
+        "Histograms with and without groups of channels cannot be merged.",
+        next_step="calibrate all shards again with the same release",
+    )
 
 
 def _merge_channels(first: ChannelStatistics | None, second: ChannelStatistics | None) -> ChannelStatistics | None:

@@ -1,8 +1,8 @@
 """Where to clip a tensor, told from its statistics alone: no image is needed any more.
 
 All methods give a symmetric bound ``T``: values are clipped to ``[-T, T]`` and rounded to ``levels`` steps on each
-side, ``step = T / levels``. For ``entropy`` and ``mse``, candidates for ``T`` are the edges of the histogram's occupied
-bins and the absolute maximum.
+side, ``step = T / levels``. For ``entropy``, ``mse`` and ``weighted``, candidates for ``T`` are the edges of the
+histogram's occupied bins and the absolute maximum.
 
 Defined answers for degenerate tensors, for every method:
 
@@ -13,11 +13,12 @@ Defined answers for degenerate tensors, for every method:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from linglos_deploy.calibration.clipping import clipping_errors
+from linglos_deploy.calibration.clipping import clipping_errors, mean_squares
 from linglos_deploy.calibration.registry import LEVELS, Settings, load_method, threshold_methods
 from linglos_deploy.calibration.statistics import TensorStatistics
 
@@ -53,8 +54,8 @@ def threshold(stats: TensorStatistics, method: str, *, percentile: float = 99.99
 def quantization_error(stats: TensorStatistics, bound: float, *, levels: int = LEVELS) -> float:
     """Return the mean squared error that clipping at ``bound`` and rounding would make, from the histogram.
 
-    For the output of a layer it tells the same story only where all columns of the weight are equally long: an error of
-    variance ``e`` on channel ``c`` becomes one of ``e * sum(W[:, c]**2)``, summed over the outputs.
+    For the output of a layer it tells the same story only where all columns of the weight are equally long;
+    :func:`expected_sqnr` weighs the channels.
 
     Args:
         stats: What was seen.
@@ -66,6 +67,23 @@ def quantization_error(stats: TensorStatistics, bound: float, *, levels: int = L
     if total == 0:
         return 0.0
     return float(clipping_errors(bins, counts, np.array([bound]), levels=levels)[0]) / total
+
+
+def expected_sqnr(stats: TensorStatistics, bound: float, *, levels: int = LEVELS) -> float:
+    """Return the signal-to-noise ratio, in decibels, that clipping at ``bound`` and rounding would leave of a tensor.
+
+    Signal and noise are weighed by the gains of the channels (:mod:`.gains`) where the table has groups of them: then
+    this is the ratio at the outputs of the layers that read the tensor, as far as errors are independent of each other.
+
+    Args:
+        stats: What was seen.
+        bound: Where to clip, above 0.
+        levels: Steps on each side of zero.
+    """
+    bins, weights = stats.weighed_magnitudes()
+    signal = float(np.dot(weights, mean_squares(bins, largest=stats.absolute_maximum)))
+    noise = float(clipping_errors(bins, weights, np.array([bound]), levels=levels, largest=stats.absolute_maximum)[0])
+    return 10 * math.log10(signal / noise) if signal > 0 and noise > 0 else math.inf
 
 
 def best_method(

@@ -99,7 +99,7 @@ def export(
     ] = None,
     half: Annotated[bool, typer.Option("--half", help="Short for --precision fp16.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Short for --precision int8; with --half: int8+fp16.")] = False,
-    method: options.ThresholdMethod = "mse",
+    method: options.ThresholdMethod = "weighted",
     percentile: options.Percentile = None,
     weight_bits: options.WeightBits = 8,
     nodes_to_exclude: options.NodesToExclude = None,

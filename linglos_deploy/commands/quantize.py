@@ -37,7 +37,7 @@ def quantize(
             "--plan", callback=options.must_exist, metavar="FILE", help="Carry out this plan instead of making one."
         ),
     ] = None,
-    method: options.ThresholdMethod = "mse",
+    method: options.ThresholdMethod = "weighted",
     percentile: options.Percentile = None,
     weight_bits: options.WeightBits = 8,
     nodes_to_exclude: options.NodesToExclude = None,

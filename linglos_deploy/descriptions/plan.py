@@ -22,7 +22,7 @@ def plan_sections(plan: QuantPlan) -> tuple[Section, ...]:
             title="Quantization plan",
             summary=f"{len(plan.quantized_nodes)} of {len(plan.nodes)} layers become INT8; "
             f"ranges from {plan.image_count} {source}.",
-            warnings=("The ranges come from synthetic images: useless for accuracy.",) if plan.synthetic else (),
+            warnings=_warnings(plan),
             facts=(
                 ("method", str(plan.scheme.method)),
                 ("graph", f"SHA-256 {plan.graph_digest}"),
@@ -32,6 +32,17 @@ def plan_sections(plan: QuantPlan) -> tuple[Section, ...]:
             notes=tuple(f"{count} in floating point: {reason}" for reason, count in reasons.most_common(REASONS)),
         ),
     )
+
+
+def _warnings(plan: QuantPlan) -> tuple[str, ...]:
+    warnings = ["The ranges come from synthetic images: useless for accuracy."] if plan.synthetic else []
+    if hopeless := sorted(plan.hopeless_tensors, key=lambda decision: decision.expected_db or 0.0):
+        named = ", ".join(f"{decision.tensor} ({decision.expected_db:.0f} dB)" for decision in hopeless[:3])
+        warnings.append(
+            f"Of {len(hopeless)} activations next to nothing is expected to be left: {named}. "
+            "Keep their readers in floating point with --nodes-to-exclude."
+        )
+    return tuple(warnings)
 
 
 def _layers(plan: QuantPlan, nodes: list[NodeDecision]) -> Table:

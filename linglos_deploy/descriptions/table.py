@@ -9,6 +9,9 @@ from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.inspection import TableSummary, TensorSummary, summarize_table
 from linglos_deploy.reports.document import Cell, Column, Section, Table, Tone, sections_of
 
+DEFAULT = "weighted"
+"""The method whose bounds a summary shows."""
+
 SYNTHETIC = "The images are synthetic: good for graphs and latency, useless for accuracy."
 
 
@@ -40,8 +43,8 @@ def summary_sections(table: TableSummary) -> tuple[Section, ...]:
             facts=(("graph", f"SHA-256 {table.graph_digest}"), ("data", table.data_digest)),
             warnings=tuple(warnings),
             tables=(_tensors(table),) if table.tensors else (),
-            notes=("reach: largest magnitude over the bound with the least squared error; far above 1, outliers rule",)
-            if any("mse" in tensor.bounds for tensor in table.tensors)
+            notes=("reach: largest magnitude over the bound with the least error; far above 1, outliers rule",)
+            if any(DEFAULT in tensor.bounds for tensor in table.tensors)
             else (),
         ),
     )
@@ -55,7 +58,7 @@ def _tensors(table: TableSummary) -> Table:
         Column("max", numeric=True),
         Column("mean", numeric=True, minor=True),
         Column("std", numeric=True, minor=True),
-        *(Column(f"clip {method}", numeric=True, minor=method != "mse") for method in methods),
+        *(Column(f"clip {method}", numeric=True, minor=method != DEFAULT) for method in methods),
         Column("reach", numeric=True),
     )
     return Table(
@@ -77,8 +80,8 @@ def _row(tensor: TensorSummary, methods: list[str]) -> tuple[Cell, ...]:
 
 
 def _reach(tensor: TensorSummary) -> float:
-    """Return how far values reach beyond the bound with the least squared error, as a ratio; NaN reaches furthest."""
+    """Return how far values reach beyond the bound with the least error, as a ratio; NaN reaches furthest."""
     if tensor.nonfinite:
         return math.inf
-    bound = tensor.bounds.get("mse", 0.0)
+    bound = tensor.bounds.get(DEFAULT, 0.0)
     return max(abs(tensor.minimum), abs(tensor.maximum)) / bound if bound > 0 else 0.0

@@ -72,7 +72,7 @@ class Finding:
 
 
 def check_data(
-    dataset: Dataset, *, method: str = "mse", percentile: float = 99.99, strict: bool = False
+    dataset: Dataset, *, method: str = "weighted", percentile: float = 99.99, strict: bool = False
 ) -> tuple[Finding, ...]:
     """Return what looks wrong with images as calibration data.
 

@@ -16,13 +16,13 @@ import onnx_ir as ir
 from linglos_deploy.errors import QuantizationError
 from linglos_deploy.quantization.candidates import Candidate, candidates_of
 from linglos_deploy.quantization.plan import (
-    LEAST_ERROR,
     WEIGHT_BITS,
     NodeDecision,
     QuantPlan,
     TensorDecision,
     scale_of,
 )
+from linglos_deploy.quantization.ranges import LEAST_ERROR
 from linglos_deploy.quantization.rounding import scale_type, scales_for
 
 _OF_THE_GRAPH = ("node", "op_type", "output", "data", "weight", "weight_axis")
@@ -158,7 +158,7 @@ def _check_results(plan: QuantPlan, candidates: tuple[Candidate, ...]) -> None:
 def _check_method(decision: TensorDecision, plan: QuantPlan) -> None:
     if decision.method is None:
         return
-    allowed = dict.fromkeys((plan.scheme.method, LEAST_ERROR))
+    allowed = dict.fromkeys((plan.scheme.method, *LEAST_ERROR))
     if decision.method not in allowed:
         _refuse(
             f"The method of tensor '{decision.tensor}' is none that the plan's scheme uses.",

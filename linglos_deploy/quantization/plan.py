@@ -11,26 +11,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from linglos_deploy.artifacts import OnnxArtifact, load_onnx
-from linglos_deploy.calibration.thresholds import quantization_error, threshold
 from linglos_deploy.codec import read_json, write_json
 from linglos_deploy.errors import ArtifactError, QuantizationError
-from linglos_deploy.quantization.rounding import ACTIVATION_LIMIT, STEPS, scale_type, scales_for
+from linglos_deploy.quantization.ranges import HOPELESS_DB, choose_limits, choose_range
+from linglos_deploy.quantization.rounding import ACTIVATION_LIMIT, scale_type, scales_for
 from linglos_deploy.quantization.scheme import QuantScheme
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
+    from linglos_deploy.calibration.gains import Weighing
     from linglos_deploy.calibration.statistics import TensorStatistics
     from linglos_deploy.calibration.table import CalibrationTable
     from linglos_deploy.quantization.candidates import Candidate
 
 SCHEMA = "linglos.plan/2"
 WEIGHT_BITS = (7, 8)
-LEAST_ERROR = "mse"
-MORE_LEVELS = 150
-"""Steps on the longer side of an asymmetric tensor from which its limits are chosen for themselves."""
-HOPELESS_DB = 10.0
-"""Expected SQNR below which the bound of the scheme's method is given up for the one with the least squared error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +43,10 @@ class TensorDecision:
         low: Smallest value that is kept, at most 0, where any integer may stand for zero. Left out together with
             ``high``, both follow from the bound.
         high: Largest value that is kept there, at least 0.
-        method: How the bound was found, if quantized: the scheme's, or ``mse`` where that one failed. ``None`` where a
-            person set the bound.
+        method: How the bound was found, if quantized: the scheme's, or ``weighted`` or ``mse`` where that one failed or
+            does not pay. ``None`` where a person set the bound.
+        expected_db: Signal-to-noise ratio in decibels that the bound is expected to leave of the tensor, as the readers
+            weigh its channels; ``None`` where the bound was not found from statistics, or nothing is lost.
     """
 
     tensor: str
@@ -60,6 +58,7 @@ class TensorDecision:
     low: float | None = None
     high: float | None = None
     method: str | None = None
+    expected_db: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "consumers", tuple(self.consumers))
@@ -116,9 +115,9 @@ class QuantPlan:
     """Everything that applying it needs, and nothing that it does not.
 
     The decisions may be edited: each field is obeyed, or refused where it contradicts another one or the graph. The
-    ``reason`` of a decision and the scheme's ``method``, ``percentile`` and ``weight_bits`` record how it was made, and
-    so does a tensor's ``method``, which has to be one that the scheme allows and needs the bound that it found; the
-    parity check finds it again in the calibration table.
+    ``reason`` and ``expected_db`` of a decision and the scheme's ``method``, ``percentile`` and ``weight_bits`` record
+    how it was made, and so does a tensor's ``method``, which has to be one that the scheme allows and needs the bound
+    that it found; the parity check finds it again in the calibration table.
 
     Attributes:
         graph_digest: SHA-256 of the graph it was made for.
@@ -176,6 +175,15 @@ class QuantPlan:
     def quantized_nodes(self) -> tuple[NodeDecision, ...]:
         """The nodes that become INT8."""
         return tuple(decision for decision in self.nodes if decision.quantize)
+
+    @property
+    def hopeless_tensors(self) -> tuple[TensorDecision, ...]:
+        """Activations that become INT8 although next to nothing is expected to be left of them."""
+        return tuple(
+            decision
+            for decision in self.quantized_tensors
+            if decision.expected_db is not None and decision.expected_db < HOPELESS_DB
+        )
 
     @property
     def quantized_tensors(self) -> tuple[TensorDecision, ...]:
@@ -244,7 +252,8 @@ def plan_quantization(model: OnnxArtifact, table: CalibrationTable, scheme: Quan
     Raises:
         QuantizationError: The table belongs to another graph, or lacks a tensor.
     """
-    from linglos_deploy.quantization.candidates import find_candidates  # it imports onnx; reading a plan need not
+    from linglos_deploy.calibration.gains import weighings  # they import onnx; reading a plan need not
+    from linglos_deploy.quantization.candidates import find_candidates
 
     if table.graph_digest != model.digest:
         raise QuantizationError(
@@ -255,13 +264,15 @@ def plan_quantization(model: OnnxArtifact, table: CalibrationTable, scheme: Quan
         )
     nodes: list[NodeDecision] = []
     tensors: dict[str, TensorDecision] = {}
-    candidates = find_candidates(load_onnx(model.path))
+    proto = load_onnx(model.path)
+    candidates = find_candidates(proto)
     readers = _readers(candidates, scheme)
+    weighed = weighings(proto, tuple(table.tensors))
     for candidate in candidates:
         reason = _reason_against(candidate, scheme)
         if candidate.data not in tensors:
             tensors[candidate.data] = _decide_tensor(
-                candidate, table.tensors, scheme, consumers=readers.get(candidate.data, ())
+                candidate, table.tensors, scheme, readers.get(candidate.data, ()), weighed.get(candidate.data)
             )
         tensor = tensors[candidate.data]
         if reason is None and not tensor.quantize:
@@ -295,7 +306,11 @@ def _reason_against(candidate: Candidate, scheme: QuantScheme) -> str | None:
 
 
 def _decide_tensor(
-    reader: Candidate, seen: Mapping[str, TensorStatistics], scheme: QuantScheme, *, consumers: tuple[str, ...]
+    reader: Candidate,
+    seen: Mapping[str, TensorStatistics],
+    scheme: QuantScheme,
+    consumers: tuple[str, ...],
+    weighing: Weighing | str | None,
 ) -> TensorDecision:
     tensor = reader.data
     if not consumers:
@@ -310,21 +325,22 @@ def _decide_tensor(
     statistics = seen[tensor]
     if reason := _unusable(statistics):
         return TensorDecision(tensor, quantize=False, reason=reason)
-    method, bound = _choose_bound(statistics, scheme)
-    if bound <= 0:
+    chosen = choose_range(statistics, scheme, unweighed=_unweighed(statistics, weighing))
+    if chosen.bound <= 0:
         return TensorDecision(
             tensor, quantize=False, reason="its values are too small for a step that float32 can hold"
         )
-    low, high = _choose_limits(statistics, scheme, bound)
+    low, high = choose_limits(statistics, scheme, chosen.bound)
     decision = TensorDecision(
         tensor,
         quantize=True,
-        reason=_range_reason(statistics, method, bound, scheme),
+        reason=chosen.reason,
         consumers=consumers,
-        bound=bound,
+        bound=chosen.bound,
         low=low,
         high=high,
-        method=method,
+        method=chosen.method,
+        expected_db=chosen.expected_db if math.isfinite(chosen.expected_db) else None,
     )
     return replace(decision, scale=scale_of(decision, scale_type(reader.dtype, scheme.floating)))
 
@@ -357,20 +373,27 @@ def _decide_result(tensor: str, seen: Mapping[str, TensorStatistics], scheme: Qu
     statistics = seen[tensor]
     if reason := _unusable(statistics):
         return ResultDecision(tensor, quantize=False, reason=reason)
-    method, bound = _choose_bound(statistics, scheme)
-    if bound <= 0:
+    chosen = choose_range(statistics, scheme, unweighed="no layer reads it")
+    if chosen.bound <= 0:
         return ResultDecision(
             tensor, quantize=False, reason="its values are too small for a step that float32 can hold"
         )
-    low, high = _choose_limits(statistics, scheme, bound)
+    low, high = choose_limits(statistics, scheme, chosen.bound)
     return ResultDecision(
         tensor,
         quantize=True,
-        reason=f"seen from {statistics.minimum:.4g} to {statistics.maximum:.4g}; {method} keeps {low:.4g} to "
+        reason=f"seen from {statistics.minimum:.4g} to {statistics.maximum:.4g}; {chosen.method} keeps {low:.4g} to "
         f"{high:.4g}",
         low=low,
         high=high,
     )
+
+
+def _unweighed(statistics: TensorStatistics, weighing: Weighing | str | None) -> str | None:
+    """Return why the table does not tell how much each channel counts, if it does not."""
+    if statistics.groups is not None or weighing is None or isinstance(weighing, str):
+        return weighing if isinstance(weighing, str) else None
+    return None if len(weighing.groups) == 1 else "the table has no groups of channels; calibrate again"
 
 
 def _unusable(statistics: TensorStatistics) -> str | None:
@@ -381,46 +404,6 @@ def _unusable(statistics: TensorStatistics) -> str | None:
     if statistics.absolute_maximum == 0:
         return "it was zero on every calibration image"
     return None
-
-
-def _choose_limits(statistics: TensorStatistics, scheme: QuantScheme, bound: float) -> tuple[float, float]:
-    """Return what is kept where any integer may stand for zero.
-
-    Most of the steps then lie on the side that reaches further: as many as a symmetric grid needs for such a step. A
-    finer step clips later, so the bound is chosen anew where they differ.
-    """
-    low, high = min(statistics.minimum, 0.0), max(statistics.maximum, 0.0)
-    levels = round(STEPS * max(-low, high) / (high - low))
-    if levels > MORE_LEVELS:
-        _, bound = _choose_bound(statistics, scheme, levels=levels)
-    return max(low, -bound), min(high, bound)
-
-
-def _choose_bound(
-    statistics: TensorStatistics, scheme: QuantScheme, *, levels: int = ACTIVATION_LIMIT
-) -> tuple[str, float]:
-    bound = threshold(statistics, scheme.method, percentile=scheme.percentile, levels=levels)
-    if bound > 0 and _expected_db(statistics, bound) < HOPELESS_DB:
-        best = threshold(statistics, LEAST_ERROR, levels=levels)
-        if quantization_error(statistics, best) < quantization_error(statistics, bound):
-            return LEAST_ERROR, best
-    return scheme.method, bound
-
-
-def _range_reason(statistics: TensorStatistics, method: str, bound: float, scheme: QuantScheme) -> str:
-    reason = (
-        f"seen from {statistics.minimum:.4g} to {statistics.maximum:.4g}; {method} clips at ±{bound:.4g}, "
-        f"expected SQNR {_expected_db(statistics, bound):.1f} dB"
-    )
-    if method == scheme.method:
-        return reason
-    asked = threshold(statistics, scheme.method, percentile=scheme.percentile)
-    return f"{reason}; {scheme.method} would clip at ±{asked:.4g} and leave {_expected_db(statistics, asked):.1f} dB"
-
-
-def _expected_db(statistics: TensorStatistics, bound: float) -> float:
-    signal, noise = statistics.mean_square, quantization_error(statistics, bound)
-    return 10 * math.log10(signal / noise) if signal > 0 and noise > 0 else math.inf
 
 
 def _decide_node(candidate: Candidate, scheme: QuantScheme, reason: str | None) -> NodeDecision:

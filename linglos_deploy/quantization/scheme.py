@@ -28,7 +28,7 @@ class QuantScheme:
             so that a graph that is made 16 bits wide later has the same grid to the bit.
     """
 
-    method: str = "mse"
+    method: str = "weighted"
     percentile: float = 99.99
     weight_bits: int = 8
     exclude: tuple[str, ...] = ()

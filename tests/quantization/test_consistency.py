@@ -26,7 +26,7 @@ from linglos_deploy.quantization.qdq import InsertQdq
 from linglos_deploy.quantization.scheme import QuantScheme
 from tests.quantization.graphs import attention_model, calibrated
 
-RECORDS = {"reason"}
+RECORDS = {"reason", "expected_db"}
 """Fields that say how a decision was made."""
 
 

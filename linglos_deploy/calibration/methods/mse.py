@@ -26,12 +26,14 @@ def mse(stats: TensorStatistics, settings: Settings) -> float:
     return least_squared_error(bins, counts, stats.absolute_maximum, levels=settings.levels)
 
 
-def least_squared_error(bins: NDArray[np.uint16], counts: NDArray[np.int64], largest: float, *, levels: int) -> float:
+def least_squared_error(
+    bins: NDArray[np.uint16], counts: NDArray[np.int64] | NDArray[np.float64], largest: float, *, levels: int
+) -> float:
     """Return the bound, among the bins' upper edges and ``largest``, with the least mean squared error.
 
     Args:
         bins: Occupied bins of the magnitudes, rising.
-        counts: Values in each.
+        counts: Values in each, or the sum of their weights.
         largest: Absolute maximum.
         levels: Steps on each side of zero.
     """
