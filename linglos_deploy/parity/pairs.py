@@ -3,8 +3,8 @@
     tensor -> QuantizeLinear(scale, zero) -> DequantizeLinear(scale, zero) -> reader        a pair
     integers -> DequantizeLinear(scales, zero, axis) -> reader                              a weight
 
-Both halves of a pair are alike; a weight lies within half a step of its integer, and its scales are no larger than it
-asks for.
+Both halves of a pair are alike, and of the integers that the runtime's placement asks for; a weight lies within half a
+step of its integer, and its scales are no larger than it asks for.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import numpy as np
 import onnx_ir as ir
 
 from linglos_deploy.parity.nodes import Array, constant_of, name_of, numbers_of, show_origin
+from linglos_deploy.quantization.placement import Placement
 from linglos_deploy.quantization.rounding import ACTIVATION_LIMIT
 from linglos_deploy.reports.parity import StructuralDifference
 
 SCALE_SLACK = 2.0**-9
 """How much larger a scale may be than its bound asks for: scales are rounded up to what float16 holds."""
-_HALF_STEP = 0.5 + 1e-4
+HALF_STEP = 0.5 + 1e-4
 """Distance of a weight from its integer, in steps; the division that found the integer is rounded too."""
 _SMALLEST_HALF = 2.0**-24
 _SMALLEST_NORMAL = 2.0**-126
@@ -71,6 +72,12 @@ class Pair:
         """The scale of the first half, ``None`` if a half has none that is one constant number."""
         first, second = self.scales
         return None if first is None or second is None or first.size != 1 else float(first.reshape(()))
+
+    @property
+    def zero_points(self) -> tuple[int, int]:
+        """The integers that stand for zero in both halves."""
+        first, second = (0 if zero is None or not zero.size else int(zero.reshape(-1)[0]) for zero in self.zeros)
+        return first, second
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,7 +158,7 @@ def smallest_step(element: ir.DataType | None) -> float:
     return _SMALLEST_HALF if element is ir.DataType.FLOAT16 else _SMALLEST_NORMAL
 
 
-def pair_differences(pair: Pair) -> Iterator[StructuralDifference]:
+def pair_differences(pair: Pair, placement: Placement) -> Iterator[StructuralDifference]:
     """Yield what is wrong with a pair, whatever was planned."""
     value = pair.scale
     if value is None:
@@ -169,9 +176,19 @@ def pair_differences(pair: Pair) -> Iterator[StructuralDifference]:
             found=f"{float(second.reshape(-1)[0]):.9g}",
         )
     for node, zero, kind in zip((pair.quantizer, pair.dequantizer), pair.zeros, pair.types, strict=True):
-        if kind != "int8" or (zero is not None and zero.any()):
+        free = placement.zero_points and zero is not None and zero.size == 1
+        if kind != placement.integers or (zero is not None and zero.any() and not free):
             shown = "none" if zero is None else zero.reshape(-1)[0]
-            yield _at(node, pair, "zero point", expected="0 of int8", found=f"{shown} of {kind}")
+            expected = f"{'one number' if placement.zero_points else '0'} of {placement.integers}"
+            yield _at(node, pair, "zero point", expected=expected, found=f"{shown} of {kind}")
+    if pair.zero_points[0] != pair.zero_points[1]:
+        yield _at(
+            pair.dequantizer,
+            pair,
+            "the two zero points of a pair",
+            expected=f"{pair.zero_points[0]} as in '{pair.quantizer}'",
+            found=str(pair.zero_points[1]),
+        )
     if not (np.isfinite(value) and value > 0):
         yield _at(pair.quantizer, pair, "scale", expected="a positive, finite number", found=str(value))
 
@@ -217,11 +234,11 @@ def _far_integers(weight: Weight, wanted: Array, integers: Array, scales: Array)
     whole = integers.astype(np.float64)
     rounding = 2.0**-11 if scales.dtype != np.float32 else 2.0**-23
     off = np.abs(wanted.astype(np.float64) / grid - whole) - np.abs(whole) * rounding
-    if (worst := off.max(initial=0.0)) > _HALF_STEP:
+    if (worst := off.max(initial=0.0)) > HALF_STEP:
         yield _at(
             weight.dequantizer,
             weight,
-            f"{np.count_nonzero(off > _HALF_STEP)} of {off.size} integers of a weight",
+            f"{np.count_nonzero(off > HALF_STEP)} of {off.size} integers of a weight",
             expected="within half a step of the parent's weight",
             found=f"up to {worst:.3g} steps away",
         )

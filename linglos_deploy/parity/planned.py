@@ -1,4 +1,7 @@
-"""Does a graph do what its quantization plan says: these tensors, for these readers, with these scales and bits?"""
+"""Does a graph do what its quantization plan says: these tensors, for these readers, with these scales and bits?
+
+Which tensors and readers these are depends on the runtime, too: :mod:`linglos_deploy.quantization.placing`.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from linglos_deploy.graph.links import node_name
 from linglos_deploy.parity.pairs import SCALE_SLACK, Pair, Weight, smallest_step
-from linglos_deploy.quantization.plan import NodeDecision, QuantPlan, TensorDecision
+from linglos_deploy.quantization.placement import Placement
+from linglos_deploy.quantization.placing import Places, bias_of, grid_of
+from linglos_deploy.quantization.plan import NodeDecision, QuantPlan, ResultDecision, TensorDecision, limits_of
 from linglos_deploy.quantization.rounding import ACTIVATION_LIMIT
 from linglos_deploy.reports.parity import StructuralDifference
 
@@ -21,12 +27,14 @@ class Rounding:
     Attributes:
         pairs: Its Q/DQ pairs, one for each reader.
         weights: Its dequantized weights, one for each reader.
+        biases: Its dequantized biases, one for each reader.
         matched: The candidate's node for each of the parent's.
         element: Its 16-bit type, ``None`` if it has none.
     """
 
     pairs: Sequence[Pair]
     weights: Sequence[Weight]
+    biases: Sequence[Weight]
     matched: Mapping[str, str]
     element: ir.DataType | None
 
@@ -35,26 +43,54 @@ class Rounding:
         return self.matched.get(layer, layer)
 
 
-def plan_differences(rounding: Rounding, plan: QuantPlan) -> Iterator[StructuralDifference]:
-    """Yield what a candidate does otherwise than its plan says."""
-    tensors = {decision.tensor: decision for decision in plan.quantized_tensors}
-    readers: dict[str, set[str]] = {name: set() for name in tensors}
+def plan_differences(
+    rounding: Rounding, plan: QuantPlan, placement: Placement, places: Places
+) -> Iterator[StructuralDifference]:
+    """Yield what a candidate does otherwise than its plan says.
+
+    Args:
+        rounding: What it does.
+        plan: The decisions.
+        placement: The form that its runtime wants.
+        places: What that makes of the decisions.
+    """
+    readers: dict[str, set[str]] = {name: set() for name in places.pairs}
     for pair in rounding.pairs:
-        decision = tensors.get(pair.tensor)
-        if decision is None:
+        place = places.pairs.get(pair.tensor)
+        if place is None:
             yield StructuralDifference(
                 pair.quantizer,
                 pair.layer,
                 f"'{pair.tensor}' is rounded",
-                expected="floating point, as the plan says",
+                expected=f"floating point, as the plan says for '{placement.name}'",
                 found=f"a pair of scale {pair.scale:.6g} before '{pair.reader}'",
             )
             continue
         readers[pair.tensor].add(pair.layer)
-        yield from _scale_differences(pair, decision, rounding.element)
-    for name, decision in tensors.items():
-        yield from _reader_differences(rounding, name, decision, readers[name])
-    yield from _node_differences(rounding, plan)
+        if placement.zero_points:
+            yield from _grid_differences(pair, place.decision, placement)
+        else:
+            assert isinstance(place.decision, TensorDecision), pair.tensor
+            yield from _scale_differences(pair, place.decision, rounding.element)
+    for name, place in places.pairs.items():
+        yield from _reader_differences(rounding, name, {node_name(it) for it in place.readers}, readers[name])
+    yield from _node_differences(rounding, plan, places)
+    yield from _bias_differences(rounding, placement, places)
+
+
+def _grid_differences(
+    pair: Pair, decision: TensorDecision | ResultDecision, placement: Placement
+) -> Iterator[StructuralDifference]:
+    scale, zero_point = grid_of(decision, placement, np.float32)
+    if (pair.scale, pair.zero_points[0]) != (scale, int(zero_point)):
+        low, high = limits_of(decision)
+        yield StructuralDifference(
+            pair.quantizer,
+            pair.layer,
+            f"grid of '{pair.tensor}'",
+            expected=f"scale {scale:.9g}, zero point {zero_point}: {low:.6g} to {high:.6g}, as the plan says",
+            found=f"scale {pair.scale:.9g}, zero point {pair.zero_points[0]}",
+        )
 
 
 def _scale_differences(
@@ -85,9 +121,8 @@ def _scale_differences(
 
 
 def _reader_differences(
-    rounding: Rounding, name: str, decision: TensorDecision, found: set[str]
+    rounding: Rounding, name: str, wanted: set[str], found: set[str]
 ) -> Iterator[StructuralDifference]:
-    wanted = set(decision.consumers)
     for layer in sorted((wanted - found) & rounding.matched.keys()):
         yield StructuralDifference(
             rounding.name(layer),
@@ -106,9 +141,22 @@ def _reader_differences(
         )
 
 
-def _node_differences(rounding: Rounding, plan: QuantPlan) -> Iterator[StructuralDifference]:
+def _bias_differences(rounding: Rounding, placement: Placement, places: Places) -> Iterator[StructuralDifference]:
+    found = {bias.layer: bias.dequantizer for bias in rounding.biases}
+    wanted = {layer.name for layer in places.layers if bias_of(layer, placement) is not None}
+    for layer in sorted((wanted ^ found.keys()) & rounding.matched.keys()):
+        yield StructuralDifference(
+            found.get(layer, rounding.name(layer)),
+            layer,
+            f"bias of '{layer}'",
+            expected="INT32" if layer in wanted else "floating point",
+            found="floating point" if layer in wanted else "INT32",
+        )
+
+
+def _node_differences(rounding: Rounding, plan: QuantPlan, places: Places) -> Iterator[StructuralDifference]:
     weights = {weight.layer: weight for weight in rounding.weights}
-    decided = {decision.node: decision for decision in plan.quantized_nodes}
+    decided = {decision.node: decision for decision in plan.quantized_nodes if decision.node not in places.left}
     for layer, decision in decided.items():
         if layer not in rounding.matched:
             continue  # what leads there differs, and was told of

@@ -1,6 +1,7 @@
 """Proof before measurement: a derived graph must be its float32 parent, but for what its precision allows.
 
     int8        x -> Quantize -> Dequantize -> Conv(., Dequantize(W as INT8), b)    is    x -> Conv(., W, b)
+    with biases                                Conv(., ., Dequantize(b as INT32))   is    Conv(., W, b)
     16 bits     x -> Cast -> Conv(., W16, b16) -> Cast                              is    x -> Conv(., W, b)
 
 Both graphs are walked from their outputs to their inputs at the same time. Pairs, dequantized weights and casts of the
@@ -22,6 +23,7 @@ import onnx_ir as ir
 
 from linglos_deploy.choices import Precision
 from linglos_deploy.graph.opset import opset_of, to_opset
+from linglos_deploy.parity.biases import Bias, bias_differences
 from linglos_deploy.parity.constants import rounded_alike, show_gap
 from linglos_deploy.parity.nodes import (
     Array,
@@ -38,6 +40,8 @@ from linglos_deploy.parity.nodes import (
 )
 from linglos_deploy.parity.pairs import Pair, Weight, pair_differences, weight_differences
 from linglos_deploy.parity.planned import Rounding, plan_differences
+from linglos_deploy.quantization.placement import DEFAULT, Placement, find_placement
+from linglos_deploy.quantization.placing import find_places
 from linglos_deploy.quantization.plan import QuantPlan
 from linglos_deploy.reports.parity import StructuralDifference, StructuralProof
 
@@ -52,6 +56,7 @@ def prove(
     precision: Precision,
     *,
     plan: QuantPlan | None = None,
+    placement: Placement | None = None,
     names: tuple[str, str] = ("parent", "candidate"),
 ) -> StructuralProof:
     """Compare a derived graph with the float32 graph that it was made from.
@@ -61,17 +66,22 @@ def prove(
         candidate: The INT8 or 16-bit graph, or both.
         precision: What the candidate is said to be.
         plan: What was decided; without it scales are held against the arithmetic only.
+        placement: Where its pairs must stand, and of which integers; as every runtime reads them if ``None``.
         names: What the report calls both.
     """
+    placement = placement or find_placement(DEFAULT)
     differences = [*_language_differences(parent, candidate)]
     if opset_of(parent) < opset_of(candidate):
         parent = to_opset(parent, opset_of(candidate))
     element = _ELEMENTS.get(precision.floating)
-    walk = _Walk(ComparedGraph.of(parent), ComparedGraph.of(candidate), element, int8=precision.is_int8)
+    compared = ComparedGraph.of(parent), ComparedGraph.of(candidate)
+    walk = _Walk(*compared, element, int8=precision.is_int8, placement=placement)
     walk.run()
     differences += walk.differences
     if plan is not None and precision.is_int8:
-        differences += plan_differences(Rounding(walk.pairs, walk.weights, walk.matched, element), plan)
+        rounding = Rounding(walk.pairs, walk.weights, walk.biases, walk.matched, element)
+        places = find_places(walk.parent.graph, plan, placement)
+        differences += plan_differences(rounding, plan, placement, places)
     order = {node.name: index for index, node in enumerate(candidate.graph.node)}
     differences = sorted(dict.fromkeys(differences), key=lambda found: order.get(found.node, -1))
     return StructuralProof(
@@ -127,11 +137,13 @@ class _Walk:
     candidate: ComparedGraph
     element: ir.DataType | None
     int8: bool
+    placement: Placement
     matched: dict[str, str] = field(default_factory=dict)
     layers: dict[str, str] = field(default_factory=dict)
     constants: int = 0
     pairs: list[Pair] = field(default_factory=list)
     weights: list[Weight] = field(default_factory=list)
+    biases: list[Weight] = field(default_factory=list)
     differences: list[StructuralDifference] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -178,7 +190,7 @@ class _Walk:
 
     def _take_pair(self, mine: ir.Value, quantizer: ir.Node, dequantizer: ir.Node, reader: str) -> None:
         pair = Pair.read(str(mine.name), quantizer, dequantizer, reader=reader, layer=self.back(reader))
-        self.differences.extend(pair_differences(pair))
+        self.differences.extend(pair_differences(pair, self.placement))
         if pair.scale is not None:
             self.pairs.append(pair)
 
@@ -188,6 +200,11 @@ class _Walk:
             self.weights.append(self.known[key].read_by(reader, layer))
             return
         weight = Weight.read(mine, dequantizer, reader=reader, layer=layer)
+        if weight.integers is not None and weight.integers.dtype == np.int32:
+            bias = Bias.read(weight, self.namesakes.get(reader), dequantizer.outputs[0])
+            self.differences.extend(bias_differences(bias, self.placement))
+            self.biases.append(weight)
+            return
         self.differences.extend(weight_differences(weight, self.element))
         self.known[key] = weight
         if weight.fits:

@@ -87,8 +87,11 @@ def find_places(graph: ir.Graph, plan: QuantPlan, placement: Placement) -> Place
     pairs: dict[str, PairPlace] = {}
     for layer in layers:
         name = str(layer.data.name)
+        decision = ranges[name]
+        if isinstance(decision, TensorDecision) and layer.name not in decision.consumers:
+            continue
         known = pairs[name].readers if name in pairs else ()
-        pairs[name] = PairPlace(layer.data, ranges[name], (*known, layer.node), layer.dtype)
+        pairs[name] = PairPlace(layer.data, decision, (*known, layer.node), layer.dtype)
     for layer in layers:
         if layer.node.op_type in placement.stores and (result := result_of(layer.node)) is not None:
             name = str(result.name)
@@ -109,6 +112,8 @@ def _why_not(
     kind = layer.node.op_type
     if kind not in placement.layers:
         return f"{placement.runtimes[0]} has no integer {kind}"
+    if str(layer.data.name) not in ranges:
+        return f"its input '{layer.data.name}' stays in floating point"
     if not _bias_fits(layer, plan, placement, ranges):
         return f"its bias is too large to be counted in steps of its sums, as {placement.runtimes[0]} does"
     if kind not in placement.stores:
