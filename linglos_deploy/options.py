@@ -323,6 +323,52 @@ def parse_numbers(text: str, *, option: str, least: int = 1) -> tuple[int, ...]:
     return numbers
 
 
+def parse_share(text: str | None, *, option: str) -> float | None:
+    """Parse a share of something: ``2%``, or ``0.02``.
+
+    >>> parse_share("2%", option="--min-effect"), parse_share("0.05", option="--min-effect")
+    (0.02, 0.05)
+
+    Raises:
+        UsageError: The text is something else, or 100 % and more.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip())
+    share = float(match.group(1)) / (100 if match.group(2) else 1) if match is not None else 1.0
+    if share >= 1:
+        raise UsageError(
+            f"{option} takes a share below 100 %.",
+            found=text,
+            expected="percent, or a number below 1",
+            next_step=f"{option} 2%",
+        )
+    return share
+
+
+def parse_seconds(text: str | None, *, option: str) -> float | None:
+    """Parse a time: ``60s``, ``5m``, or a number of seconds.
+
+    >>> parse_seconds("60s", option="--budget"), parse_seconds("1.5m", option="--budget")
+    (60.0, 90.0)
+
+    Raises:
+        UsageError: The text is something else, or no time at all.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m?)", text.strip())
+    seconds = float(match.group(1)) * (60 if match.group(2) == "m" else 1) if match is not None else 0.0
+    if seconds <= 0:
+        raise UsageError(
+            f"{option} takes a time.",
+            found=text,
+            expected="seconds, or minutes with an m behind them",
+            next_step=f"{option} 60s",
+        )
+    return seconds
+
+
 def parse_bytes(text: str | None, *, option: str) -> int | None:
     """Parse a memory size: a number of GiB, or a number with K, M or G behind it.
 

@@ -542,10 +542,9 @@ def measure_latency(work: Work, graphs: Sequence[OnnxArtifact]) -> ProfileReport
     ]
     plan = MeasurementPlan(
         batch_sizes=(work.request.graph.batch or 1,),
-        threads=(work.request.threads,),
+        threads=(work.request.threads or 1,),  # one number for all, else each runtime would take its own
         image_size=preprocessing_of(work.model).input_size,
-        rounds=4,
-        min_seconds=1.0,
+        min_seconds=0.3,
     )
     return measure(candidates, plan, title=f"Latency of {work.model.name}", progress=work.progress)
 

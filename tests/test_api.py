@@ -63,7 +63,7 @@ def test_every_stage_is_a_function_that_takes_paths_as_text(shipped: Shipped, tm
     )
     assert outcome.reports[0].samples == 9
     assert linglos_deploy.check_parity(shipped.bundle).passed
-    quick = linglos_deploy.MeasurementPlan(rounds=1, min_runs=2, min_seconds=0, warmup_seconds=0)
+    quick = linglos_deploy.MeasurementPlan(processes=1, rounds=1, min_runs=2, min_seconds=0, warmup_seconds=0)
     assert linglos_deploy.profile(graph, plan=quick).rows[0].outcome == "measured"
 
 

@@ -84,7 +84,7 @@ def test_the_real_program_prints_json_alone_even_where_libraries_print(here: Pat
 
 
 def test_profile_measures_a_graph_and_holds_it_to_a_budget(here: Path) -> None:
-    measure = ("profile", GRAPH, "--rounds", "1", "--seconds", "0", "--json")
+    measure = ("profile", GRAPH, "--processes", "1", "--rounds", "1", "--seconds", "0", "--json")
     made = run(*measure, "--html", "latency.html").expect(0)
     assert made.json["rows"][0]["outcome"] == "measured"
     assert "<html" in (here / "latency.html").read_text()

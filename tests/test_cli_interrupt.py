@@ -29,7 +29,18 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "quantize": ("quantize", GRAPH, "--table", "build/tiny/calibration.table", "-o", "build/int8.onnx"),
     "build": ("build", GRAPH, "--engine", "tensorrt-rtx"),
     "parity": ("parity", "build/tiny", "--data", "images", "--junit", "build/parity.xml"),
-    "profile": ("profile", GRAPH, "--rounds", "1", "--seconds", "0", "--html", "build/latency.html"),
+    "profile": (
+        "profile",
+        GRAPH,
+        "--processes",
+        "1",
+        "--rounds",
+        "1",
+        "--seconds",
+        "0",
+        "--html",
+        "build/latency.html",
+    ),
 }
 
 
@@ -159,7 +170,18 @@ def test_a_signal_from_the_terminal_ends_the_process_cleanly(here: Path, command
     if command == "calibrate":  # enough work that the signal always finds it busy
         arguments = ("calibrate", GRAPH, "--images", "100000", "-o", "build/tiny.table", "--force")
     if command == "profile":
-        arguments = ("profile", GRAPH, "--rounds", "1", "--seconds", "600", "--html", "build/latency.html")
+        arguments = (
+            "profile",
+            GRAPH,
+            "--processes",
+            "1",
+            "--rounds",
+            "1",
+            "--seconds",
+            "600",
+            "--html",
+            "build/latency.html",
+        )
     with nothing_changes(here):
         code, stdout, stderr = interrupt(here, arguments, stage=stage, hold=hold)
     assert (code, stdout) == (130, ""), stderr

@@ -74,13 +74,13 @@ def test_a_batch_that_does_not_fit_is_refused(
 
 @pytest.mark.parametrize(
     ("text", "device"),
-    [("cpu", "cpu"), ("CUDA", "cuda:0"), ("cuda:2", "cuda:2"), ("3", "cuda:3"), (" gpu:1 ", "cuda:1")],
+    [("cpu", "cpu"), ("CUDA", "cuda:0"), ("cuda:2", "cuda:2"), ("3", "cuda:3"), (" cuda:1 ", "cuda:1")],
 )
 def test_devices_parse(text: str, device: str) -> None:
     assert str(Device.parse(text)) == device
 
 
-@pytest.mark.parametrize("text", ["", "cpu:1", "tpu", "cuda:x", "-1"])
+@pytest.mark.parametrize("text", ["", "cpu:1", "tpu", "gpu", "gpu:1", "cuda:x", "-1"])
 def test_what_is_no_device_is_refused(text: str) -> None:
     with pytest.raises(errors.UsageError, match="not a device"):
         Device.parse(text)

@@ -12,9 +12,11 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 
 import linglos_deploy.commands
 from linglos_deploy.quantization.patterns import near_names
@@ -400,17 +402,34 @@ def test_a_place_that_cannot_be_written_names_the_option_that_gave_it(here: Path
 
 
 def test_a_profile_that_measured_nothing_is_no_success(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = run("profile", INT8, "--imgsz", "48", "--rounds", "1", "--seconds", "0", "--json")
-    assert [row["outcome"] for row in done.json["rows"]] != ["measured"]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    unknown = helper.make_graph([helper.make_node("Nonsense", ["x"], ["y"], domain="nowhere")], "unknown", [x], [y])
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("nowhere", 1)]
+    onnx.save(helper.make_model(unknown, opset_imports=opsets), here / "unknown.onnx")
+    quick = ("--processes", "1", "--rounds", "1", "--seconds", "0", "--json")
+    done = run("profile", "unknown.onnx", *quick).expect(1)
+    assert [row["outcome"] for row in done.json["rows"]] == ["failed"]
     assert done.json["passed"] is False
-    assert done.exit_code in (1, 3)
+    lacking = run("profile", GRAPH, "--device", "cuda:9", *quick).expect(3)
+    assert [row["outcome"] for row in lacking.json["rows"]] == ["not-run"]
+    assert lacking.json["passed"] is False
+
+
+def test_sizes_that_a_graph_does_not_take_and_devices_that_are_none_are_wrong_usage(here: Path) -> None:
+    quick = ("--processes", "1", "--rounds", "1", "--seconds", "0", "--json")
+    wrong = run("profile", INT8, "--imgsz", "48", *quick).expect(2).json["error"]
+    assert "axis 2" in wrong["message"]
+    device = run("profile", GRAPH, "--device", "gpu", *quick).expect(2).json["error"]
+    assert (device["found"], device["next_step"]) == ("gpu", "--device cuda:0")
 
 
 def test_a_missed_budget_says_which_row_and_by_how_much(here: Path) -> None:
-    call = ("profile", GRAPH, INT8, "--rounds", "1", "--seconds", "0", "--max-p50-ms", "0.001")
-    said = run(*call, "--html", "latency.html").expect(1).stdout
+    call = ("profile", GRAPH, INT8, "--processes", "1", "--rounds", "1", "--seconds", "0", "--max-p50-ms", "0.001")
+    said = " ".join(run(*call, "--html", "latency.html").expect(1).stdout.split())
     for name in ("model.onnx", "model.int8.onnx"):
-        assert re.search(rf"{re.escape(name)} · onnxruntime, batch 1: .* ms, limit .* ms, .* ms too slow", said)
+        assert re.search(
+            rf"{re.escape(name)} · onnxruntime, batch 1, 1 thread: .* ms, limit .* ms, .* ms too slow", said
+        )
     assert "too slow" in (here / "latency.html").read_text()
 
 

@@ -33,9 +33,14 @@ class Device:
             kind, index = "cuda", kind
         if kind == "cpu" and not index:
             return cls()
-        if kind in {"cuda", "gpu"} and (index.isdecimal() or not index):
+        if kind == "cuda" and (index.isdecimal() or not index):
             return cls("cuda", int(index or 0))
-        raise UsageError(f"'{text}' is not a device.", expected="cpu, cuda, cuda:N or N", next_step="--device cpu")
+        raise UsageError(
+            f"'{text}' is not a device.",
+            found=text,
+            expected="cpu, cuda, cuda:N or N",
+            next_step="--device cuda:0" if kind == "gpu" else "--device cpu",
+        )
 
     def __str__(self) -> str:
         return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"

@@ -9,6 +9,7 @@ import typer
 
 from linglos_deploy import options
 from linglos_deploy.console import Terminal
+from linglos_deploy.errors import MissingDependencyError
 from linglos_deploy.running import show, write_reports
 
 
@@ -30,15 +31,34 @@ def profile(
         ),
     ] = None,
     batch: Annotated[str, typer.Option("--batch", metavar="1,8,…", help="Batch sizes.")] = "1",
-    threads: Annotated[str, typer.Option("--threads", metavar="1,2,…", help="Threads of a run; 0: its choice.")] = "0",
+    threads: Annotated[
+        str, typer.Option("--threads", metavar="1,2,…", help="Threads of a run, for all; 0: each backend's choice.")
+    ] = "1",
     imgsz: Annotated[str | None, typer.Option("--imgsz", help="Image size for graphs that take any.")] = None,
     shape: options.InputShapes = None,
     data: Annotated[
         Path | None,
         typer.Option("--data", metavar="FILE.npz", help="Arrays by input name to run, instead of random numbers."),
     ] = None,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often the candidates take turns.")] = 8,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.0, help="Least measured time of a row.")] = 2.0,
+    precision_target: Annotated[
+        str | None,
+        typer.Option("--precision-target", metavar="2%", help="As many processes as give intervals of this ± [2%]."),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", metavar="60s", help="Longest time of all [20 s a row, if that is not enough]."),
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option("--processes", min=1, help="Processes of each candidate, instead of these two.")
+    ] = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns of each process.")] = 4,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.0, help="Least measured time of a process.")] = 0.6,
+    min_effect: Annotated[
+        str, typer.Option("--min-effect", metavar="1%", help="Smallest difference that counts as one.")
+    ] = "1%",
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Of the order of processes and turns, and of the input [drawn].")
+    ] = None,
     max_p50_ms: Annotated[
         float | None, typer.Option("--max-p50-ms", min=0.0, help="Fail when a median is slower than this.")
     ] = None,
@@ -64,7 +84,7 @@ def profile(
     config: options.Config = None,
     save_config: options.SaveConfig = None,
 ) -> bool:
-    """Measure latency: each candidate in a process of its own, in alternating rounds, ratios with intervals.
+    """Measure latency: fresh processes of each candidate in blocks, in turns, ratios with intervals.
 
     \b
     Examples:
@@ -77,6 +97,7 @@ def profile(
     from linglos_deploy.graph.feeds import parse_shapes
     from linglos_deploy.profiling.access import EngineAccess
     from linglos_deploy.profiling.plan import MeasurementPlan
+    from linglos_deploy.reports.profile import only_missing
     from linglos_deploy.screens import show_profile
 
     plan = MeasurementPlan(
@@ -85,8 +106,13 @@ def profile(
         image_size=options.parse_size(imgsz),
         shapes=parse_shapes(shape or ()),
         data=data,
+        processes=processes,
+        precision_target=options.parse_share(precision_target, option="--precision-target"),
+        budget_seconds=options.parse_seconds(budget, option="--budget"),
         rounds=rounds,
         min_seconds=seconds,
+        min_effect=options.parse_share(min_effect, option="--min-effect") or 0.0,
+        seed=seed,
         operators=operators,
     )
     report = api.profile(
@@ -99,4 +125,6 @@ def profile(
     )
     write_reports([report], html=html)
     show(report, show_profile, as_json=as_json)
+    if not report.passed and only_missing(report):
+        raise typer.Exit(MissingDependencyError.exit_code)
     return report.passed

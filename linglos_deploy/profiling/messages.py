@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact
 from linglos_deploy.codec import from_json, to_builtins
+from linglos_deploy.compat import StrEnum
+from linglos_deploy.profiling.warmup import Warmed
 from linglos_deploy.reports.profile import OperatorTime
 
 T = TypeVar("T")
@@ -63,11 +65,19 @@ class OpenRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class WarmRequest:
+    """Run until latency is steady, but no longer than this; the answer says how it went."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class RoundRequest:
-    """Run until both limits are reached; the answer holds every run's time."""
+    """Run until both limits are reached, or until there are ``most`` runs; the answer holds every run's time."""
 
     runs: int
     seconds: float
+    most: int = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +85,7 @@ class Request:
     """One of the requests; none of them asks for what remains to be said."""
 
     open: OpenRequest | None = None
+    warm: WarmRequest | None = None
     round: RoundRequest | None = None
 
 
@@ -106,28 +117,55 @@ class Closed:
     operators: tuple[OperatorTime, ...] = ()
 
 
+class Kind(StrEnum):
+    """Whose fault a failure is."""
+
+    FAILED = "failed"
+    """The candidate's."""
+    MISSING = "missing"
+    """This machine's, which lacks something."""
+    USAGE = "usage"
+    """The request's: the model does not take what was asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a request could not be fulfilled.
 
     Attributes:
-        reason: What happened.
-        missing: Whether something that this machine lacks is the cause.
+        message: What happened, in a sentence.
+        kind: Whose fault it is.
+        found: What was there.
+        expected: What should have been there.
+        next_step: What to try.
     """
 
-    reason: str
-    missing: bool
+    message: str
+    kind: Kind = Kind.FAILED
+    found: str | None = None
+    expected: str | None = None
+    next_step: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one turn gave.
+
+    Attributes:
+        samples_ms: Milliseconds of each timed run.
+        cpu_ms: CPU time that the process took for them.
+    """
+
+    samples_ms: list[float]
+    cpu_ms: float
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to one request: a failure, or what was asked for.
-
-    Attributes:
-        samples_ms: Milliseconds of each timed run of a round.
-    """
+    """The answer to one request: a failure, or what was asked for."""
 
     failure: Failure | None = None
     opened: Opened | None = None
-    samples_ms: list[float] = field(default_factory=list)
+    warmed: Warmed | None = None
+    round: Round | None = None
     closed: Closed | None = None

@@ -56,60 +56,91 @@ class Candidate:
         return self.source.own_module or f"LinGlo {self.source.variant}"
 
 
+LEAST_PROCESSES = 6
+"""Processes of a candidate from which is estimated how many the precision needs."""
+
+MOST_PROCESSES = 50
+"""Processes of a candidate at most, whatever precision is aimed at."""
+
+
 @dataclass(frozen=True, slots=True)
 class MeasurementPlan:
-    """How candidates are measured. Every row runs until both its least number of runs and its least time are reached.
+    """How candidates are measured.
 
     Attributes:
         batch_sizes: Images a run; each gives rows of its own.
-        threads: Threads a run, 0 for the backend's choice; each gives rows of its own.
+        threads: Threads a run, the same for every candidate; each gives rows of its own. 0 leaves the choice to each
+            backend, so that candidates may differ.
         image_size: Height and width for models that take any; ``None`` for the size that the first
             model with a fixed one insists on, else the model's own, else 224 x 224.
         shapes: Whole shapes of inputs by name, for models that leave other sizes open than those of images.
         data: An ``.npz`` of arrays by input name whose first samples are run, instead of random numbers.
-        rounds: How often the candidates take turns.
-        min_runs: Least number of timed runs a row, over all rounds.
-        min_seconds: Least timed seconds a row, over all rounds.
-        warmup_runs: Least number of untimed runs after the first.
-        warmup_seconds: Least untimed seconds after the first run.
+        processes: Processes of each candidate; ``None`` for as many as the precision needs.
+        precision_target: Half width of the interval of a ratio (of a median, if there is one candidate only) that is
+            aimed at, relative; ``None`` for 2 %, where the number of processes is not given.
+        budget_seconds: Longest time of the whole measurement; ``None`` for 20 seconds a row, and for the least number
+            of processes however long they take.
+        rounds: Turns of each process in its block.
+        min_runs: Least number of timed runs of a process, over its rounds.
+        min_seconds: Least timed seconds of a process, over its rounds.
+        warmup_seconds: Longest time of a process until its latency is steady; 0 for no warm-up but the first run.
         timeout_seconds: Limit for opening with the first run, and for each round beyond its own time.
         baseline: Label of the candidate that ratios refer to; by default the first.
-        confidence: Of the intervals of the ratios.
-        bootstrap: Resamples behind each interval.
-        seed: Of the random input and of the bootstrap.
+        confidence: Of the intervals.
+        min_effect: Smallest difference that counts as one, relative.
+        seed: Of the random input, and of the order of starts and turns; ``None`` for another one each time.
         operators: Whether to add the time per operator type, where the backend can tell.
     """
 
     batch_sizes: tuple[int, ...] = (1,)
-    threads: tuple[int, ...] = (0,)
+    threads: tuple[int, ...] = (1,)
     image_size: tuple[int, int] | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     data: Path | None = None
-    rounds: int = 8
-    min_runs: int = 48
-    min_seconds: float = 2.0
-    warmup_runs: int = 3
-    warmup_seconds: float = 0.3
+    processes: int | None = None
+    precision_target: float | None = None
+    budget_seconds: float | None = None
+    rounds: int = 4
+    min_runs: int = 12
+    min_seconds: float = 0.6
+    warmup_seconds: float = 3.0
     timeout_seconds: float = 300.0
     baseline: str | None = None
     confidence: float = 0.95
-    bootstrap: int = 1000
-    seed: int = 0
+    min_effect: float = 0.01
+    seed: int | None = None
     operators: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_sizes", "threads"):
             object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
-        _check(all(size >= 1 for size in self.batch_sizes) and bool(self.batch_sizes), "batch sizes", "1 or more")
-        _check(all(count >= 0 for count in self.threads) and bool(self.threads), "threads", "0 or more")
-        _check(self.image_size is None or min(self.image_size) >= 1, "the image size", "positive numbers")
-        _check(self.rounds >= 1, "rounds", "1 or more")
-        _check(self.min_runs >= 1, "the least number of runs", "1 or more")
-        _check(self.min_seconds >= 0, "the least time", "0 seconds or more")
-        _check(self.warmup_runs >= 0 and self.warmup_seconds >= 0, "the warm-up", "0 or more")
-        _check(self.timeout_seconds > 0, "the timeout", "more than 0 seconds")
-        _check(0 < self.confidence < 1, "the confidence", "between 0 and 1, such as 0.95")
-        _check(self.bootstrap >= 1, "bootstrap resamples", "1 or more")
+        _check(
+            all(n >= 1 for n in self.batch_sizes) and bool(self.batch_sizes),
+            "batch sizes",
+            "1 or more",
+            self.batch_sizes,
+        )
+        _check(all(n >= 0 for n in self.threads) and bool(self.threads), "threads", "0 or more", self.threads)
+        size = self.image_size
+        _check(size is None or min(size) >= 1, "the image size", "positive numbers", size)
+        _check(self.rounds >= 1, "rounds", "1 or more", self.rounds)
+        _check(self.min_runs >= 1, "the least number of runs", "1 or more", self.min_runs)
+        _check(self.min_seconds >= 0, "the least time", "0 seconds or more", self.min_seconds)
+        _check(self.warmup_seconds >= 0, "the warm-up", "0 seconds or more", self.warmup_seconds)
+        _check(self.timeout_seconds > 0, "the timeout", "more than 0 seconds", self.timeout_seconds)
+        _check(0 < self.confidence < 1, "the confidence", "between 0 and 1, such as 0.95", self.confidence)
+        _check(0 <= self.min_effect < 1, "the smallest difference that counts", "0 to below 1", self.min_effect)
+        count, target, budget = self.processes, self.precision_target, self.budget_seconds
+        _check(count is None or count >= 1, "processes", "1 or more", count)
+        _check(target is None or 0 < target < 1, "the precision", "between 0 and 1, such as 0.02", target)
+        _check(budget is None or budget > 0, "the budget", "more than 0 seconds", budget)
+        if count is not None and (target is not None or budget is not None):
+            raise UsageError(
+                "A number of processes leaves nothing to a precision or a budget.",
+                found=f"{count} processes and " + ("a precision" if target is not None else "a budget"),
+                expected="the number of processes, or what shall decide it",
+                next_step="leave out --processes, or --precision-target and --budget",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +154,14 @@ class LatencyBudget:
     max_p50_ms: float
 
     def __post_init__(self) -> None:
-        _check(self.max_p50_ms > 0, "the latency budget", "more than 0 milliseconds")
+        _check(self.max_p50_ms > 0, "the latency budget", "more than 0 milliseconds", self.max_p50_ms)
 
 
-def _check(holds: bool, what: str, expected: str) -> None:
+def _check(holds: bool, what: str, expected: str, found: object) -> None:
     if not holds:
-        raise UsageError(f"A measurement cannot be made with these values for {what}.", expected=expected)
+        raise UsageError(
+            f"A measurement cannot be made with these values for {what}.",
+            found=str(found),
+            expected=expected,
+            next_step="'linglos-deploy profile --help' lists the options",
+        )

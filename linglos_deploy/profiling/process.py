@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
-from linglos_deploy.errors import LinglosError
-from linglos_deploy.profiling.messages import Reply, Request, decode, encode
+from linglos_deploy.errors import LinglosError, UsageError
+from linglos_deploy.profiling.messages import Kind, Reply, Request, decode, encode
 
 WORKER = (sys.executable, "-m", "linglos_deploy.profiling.worker")
 MAX_REPLY_BYTES = 256 << 20
@@ -25,12 +25,20 @@ class WorkerError(LinglosError):
     """A worker failed, crashed or hung.
 
     Args:
-        reason: What happened.
+        message: What happened.
         missing: Whether something that this machine lacks is the cause.
     """
 
-    def __init__(self, reason: str, *, missing: bool = False) -> None:
-        super().__init__(reason)
+    def __init__(
+        self,
+        message: str,
+        *,
+        missing: bool = False,
+        found: str | None = None,
+        expected: str | None = None,
+        next_step: str | None = None,
+    ) -> None:
+        super().__init__(message, found=found, expected=expected, next_step=next_step)
         self.missing = missing
 
 
@@ -50,6 +58,7 @@ class Worker:
 
         Raises:
             WorkerError: It could not do it, crashed, or gave no answer in time.
+            UsageError: The model does not take what was asked for.
         """
         assert self.process.stdin is not None
         try:
@@ -58,9 +67,13 @@ class Worker:
         except BrokenPipeError:
             raise self._crashed() from None
         reply = decode(Reply, self._read_line(timeout))
-        if reply.failure is not None:
-            raise WorkerError(reply.failure.reason, missing=reply.failure.missing)
-        return reply
+        failure = reply.failure
+        if failure is None:
+            return reply
+        more = {"found": failure.found, "expected": failure.expected, "next_step": failure.next_step}
+        if failure.kind is Kind.USAGE:
+            raise UsageError(failure.message, **more)
+        raise WorkerError(failure.message, missing=failure.kind is Kind.MISSING, **more)
 
     def _read_line(self, timeout: float) -> bytes:
         assert self.process.stdout is not None

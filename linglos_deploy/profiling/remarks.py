@@ -5,34 +5,67 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from linglos_deploy.reports.profile import Conditions, ProfileRow
+from linglos_deploy.profiling.statistics import FEWEST_PROCESSES
+from linglos_deploy.reports.profile import Conditions, Method, ProfileRow
 
 SLOWER = 1.02
 NOISY_VARIATION = 0.25
-DRIFT = 1.25
+MANY_OUTLIERS = 0.05
+WAITED = 0.75
+"""CPU time over threads and time that passed below which a process must have waited."""
+
 _DOT_PRODUCTS = {"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"}
 
 
 def add_remarks(rows: Sequence[ProfileRow], conditions: Conditions) -> list[ProfileRow]:
-    """Add what the comparison of rows shows to the notes of each."""
+    """Add what the comparison of rows, and the numbers of each, show to the notes of each."""
     return [
-        replace(row, notes=(*row.notes, *_int8_remarks(row, rows, conditions), *_noise_remarks(row))) for row in rows
-    ]
-
-
-def noise_warnings(rows: Sequence[ProfileRow]) -> tuple[str, ...]:
-    """Return a warning for rows whose rounds differ so much that the machine must have changed in between."""
-    drifting = [
-        f"{row.label} (batch {row.batch})"
+        replace(
+            row,
+            notes=(
+                *row.notes,
+                *_int8_remarks(row, rows, conditions),
+                *_noise_remarks(row),
+                *_warmth_remarks(row),
+                *_cpu_remarks(row),
+            ),
+        )
         for row in rows
-        if row.latency is not None and max(row.latency.round_medians) > DRIFT * min(row.latency.round_medians)
     ]
-    if not drifting:
+
+
+def precision_warnings(rows: Sequence[ProfileRow], method: Method) -> tuple[str, ...]:
+    """Say where there are too few processes for an interval, or fewer than the precision needs, and what to change."""
+    measured = [row for row in rows if row.latency is not None]
+    few = [row.latency.processes for row in measured if row.latency is not None and row.latency.low is None]
+    if few:
+        how = "more --processes" if method.processes is not None else "a larger --budget"
+        return (
+            f"No intervals, and so no differences: they need {FEWEST_PROCESSES} processes of each candidate, "
+            f"and there were {min(few)}. Give it {how}.",
+        )
+    target = method.precision_target
+    if target is None:
         return ()
+    wide = {row.label: width for row in measured if (width := reached_precision(row, measured)) > 1.1 * target}
+    if not wide:
+        return ()
+    worst = max(wide, key=lambda label: wide[label])
     return (
-        f"The median changed by more than {DRIFT - 1:.0%} between rounds for {', '.join(drifting)}: "
-        "something else used the machine, or its clock changed.",
+        f"The precision of {target:.1%} was not reached for {', '.join(wide)} (worst: {wide[worst]:.1%}). "
+        "Give it a larger --budget, or a quieter machine.",
     )
+
+
+def reached_precision(row: ProfileRow, rows: Sequence[ProfileRow]) -> float:
+    """Return the relative half width of the interval that counts: of the ratio, or of a lone candidate's median."""
+    if row.ratio is not None and row.ratio.low is not None and row.ratio.high is not None:
+        return (row.ratio.high - row.ratio.low) / (2 * row.ratio.value)
+    alone = not any(other.ratio is not None for other in rows)
+    latency = row.latency
+    if alone and latency is not None and latency.low is not None and latency.high is not None:
+        return (latency.high - latency.low) / (2 * latency.p50)
+    return 0.0
 
 
 def _int8_remarks(row: ProfileRow, rows: Sequence[ProfileRow], conditions: Conditions) -> tuple[str, ...]:
@@ -61,6 +94,36 @@ def _why_slower(row: ProfileRow, conditions: Conditions) -> str:
 
 
 def _noise_remarks(row: ProfileRow) -> tuple[str, ...]:
-    if row.latency is None or row.latency.variation <= NOISY_VARIATION:
+    latency = row.latency
+    if latency is None:
         return ()
-    return (f"noisy: standard deviation is {row.latency.variation:.0%} of the mean",)
+    remarks = []
+    if latency.variation > NOISY_VARIATION:
+        remarks.append(f"noisy: standard deviation is {latency.variation:.0%} of the mean")
+    found = latency.outliers
+    if found.count > MANY_OUTLIERS * latency.runs:
+        kinds = {
+            "much faster": found.low_severe,
+            "faster": found.low_mild,
+            "slower": found.high_mild,
+            "much slower": found.high_severe,
+        }
+        counted = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
+        remarks.append(f"{found.count} of {latency.runs} runs are outliers ({counted}); none was left out")
+    return tuple(remarks)
+
+
+def _warmth_remarks(row: ProfileRow) -> tuple[str, ...]:
+    if row.latency is None or row.steady is not False:
+        return ()
+    return ("latency was still falling when timing began",)
+
+
+def _cpu_remarks(row: ProfileRow) -> tuple[str, ...]:
+    if row.cpu_use is None or row.threads == 0 or row.latency is None:
+        return ()
+    if row.cpu_use > row.threads + 0.5:
+        return (f"used {row.cpu_use:.1f} CPUs although {row.threads} were asked for",)
+    if row.threads == 1 and row.cpu_use < WAITED:
+        return (f"had a CPU for {row.cpu_use:.0%} of the time: it waited for something, or others had the CPU",)
+    return ()

@@ -1,67 +1,164 @@
-"""From timed runs to the numbers of a report."""
+"""From timed runs to the numbers of a report, with intervals from the level that varies.
+
+Runs of a process resemble each other, and so do rounds: where its memory lies makes a process a percent faster or
+slower for as long as it lives. What can be counted on is the number of processes. So a process is one observation, and
+the interval is Student's over processes; how many runs each of them made does not enter.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from linglos_deploy.reports.profile import Latency, Ratio
+from linglos_deploy.reports.profile import Finding, Latency, Outliers, Ratio, runs_needed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Rounds = Sequence[Sequence[float]]
-"""Milliseconds of each timed run, grouped by the round in which it was timed."""
+"""Milliseconds of each timed run of one process, grouped by the round in which it was timed."""
+
+FEWEST_PROCESSES = 5
+"""Below this Student's interval is so wide, and rests so much on normality, that none is given."""
 
 
-def summarize(rounds: Rounds) -> Latency:
-    """Summarize all timed runs of a row."""
-    values = np.concatenate([np.asarray(samples, dtype=np.float64) for samples in rounds])
+def summarize(processes: Sequence[Rounds], *, confidence: float = 0.95) -> Latency:
+    """Summarize all timed runs of a row.
+
+    Args:
+        processes: Timed runs of each process.
+        confidence: Of the interval of the median.
+    """
+    values = np.concatenate([np.asarray(samples, dtype=np.float64) for rounds in processes for samples in rounds])
     p50, p90, p99 = (float(value) for value in np.percentile(values, (50, 90, 99)))
     mean = float(values.mean())
+    between = interval(log_medians(processes), confidence)
     return Latency(
         runs=values.size,
         mean=mean,
         minimum=float(values.min()),
         p50=p50,
-        p90=p90,
-        p99=p99,
+        p90=p90 if values.size >= runs_needed(0.9) else None,
+        p99=p99 if values.size >= runs_needed(0.99) else None,
         maximum=float(values.max()),
         variation=float(values.std() / mean),
-        round_medians=tuple(float(np.median(samples)) for samples in rounds),
+        round_medians=tuple(float(np.median(samples)) for rounds in processes for samples in rounds),
+        processes=len(processes),
+        low=math.exp(between.low) if between else None,
+        high=math.exp(between.high) if between else None,
+        outliers=count_outliers(processes),
     )
 
 
-def ratio_of_medians(
-    candidate: Rounds, baseline: Rounds, *, label: str, confidence: float, resamples: int, seed: int
+def compare(
+    candidate: Sequence[Rounds], baseline: Sequence[Rounds], *, label: str, confidence: float, min_effect: float
 ) -> Ratio:
-    """Return the ratio of the median latencies with a percentile bootstrap interval.
+    """Compare two candidates that were measured in the same blocks.
 
-    Runs next to each other in time resemble each other, so resampling single runs would give intervals that are too
-    narrow. Each resample therefore first draws whole rounds, the same ones for both sides because they were timed
-    next to each other, and then runs within them (a two-level bootstrap; Davison and Hinkley, Bootstrap Methods and
-    their Application, section 3.8).
+    A difference needs both: an interval without 1, and a size that matters.
 
     Args:
-        candidate: Timed runs of the candidate.
-        baseline: Timed runs of the baseline; as many rounds.
+        candidate: Timed runs of each process.
+        baseline: Those of the process that took turns with it, block by block.
         label: What the report calls the baseline.
         confidence: Of the interval.
-        resamples: How many.
-        seed: Of the resampling; the same seed gives the same interval.
+        min_effect: Smallest relative difference that counts as one.
     """
-    sides = tuple([np.asarray(samples) for samples in side] for side in (candidate, baseline))
-    generator = np.random.default_rng(seed)
-    ratios = np.empty(resamples)
-    for index in range(resamples):
-        drawn = generator.integers(0, len(baseline), len(baseline))
-        above, below = (np.median(_resample(side, drawn, generator)) for side in sides)
-        ratios[index] = above / below
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(ratios, (tail, 1 - tail))
-    above, below = (np.median(np.concatenate(side)) for side in sides)
-    return Ratio(baseline=label, value=float(above / below), low=float(low), high=float(high), confidence=confidence)
+    logs = log_ratios(candidate, baseline)
+    value, found = math.exp(float(logs.mean())), interval(logs, confidence)
+    if found is None:
+        return Ratio(label, value, None, None, confidence, Finding.CANNOT_TELL, logs.size)
+    low, high = math.exp(found.low), math.exp(found.high)
+    finding = Finding.NO_DIFFERENCE
+    if high < 1 and value <= 1 - min_effect:
+        finding = Finding.FASTER
+    elif low > 1 and value >= 1 + min_effect:
+        finding = Finding.SLOWER
+    return Ratio(label, value, low, high, confidence, finding, logs.size)
 
 
-def _resample(rounds: Sequence[np.ndarray], drawn: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    return np.concatenate(
-        [rounds[index][generator.integers(0, rounds[index].size, rounds[index].size)] for index in drawn]
+def log_ratios(candidate: Sequence[Rounds], baseline: Sequence[Rounds]) -> NDArray[np.float64]:
+    """Return one number a block: the logarithm of how many times slower the candidate was.
+
+    Each round gives a ratio of medians of runs that were timed next to each other; drift of the machine cancels in it.
+    The median over the rounds of a block leaves out a round into which a neighbour burst.
+    """
+    return np.array(
+        [
+            np.median([math.log(np.median(one) / np.median(other)) for one, other in zip(above, below, strict=True)])
+            for above, below in zip(candidate, baseline, strict=True)
+        ]
     )
+
+
+def log_medians(processes: Sequence[Rounds]) -> NDArray[np.float64]:
+    """Return the logarithm of the median of each process."""
+    return np.array(
+        [math.log(np.median(np.concatenate([np.asarray(part) for part in rounds]))) for rounds in processes]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A confidence interval."""
+
+    low: float
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        """Half of its width."""
+        return (self.high - self.low) / 2
+
+
+def interval(values: NDArray[np.float64], confidence: float) -> Interval | None:
+    """Return Student's interval of the mean; ``None`` from fewer than :data:`FEWEST_PROCESSES` values."""
+    if values.size < FEWEST_PROCESSES:
+        return None
+    if np.ptp(values) == 0:  # no spread, no question
+        return Interval(float(values[0]), float(values[0]))
+    from scipy import stats
+
+    low, high = stats.t.interval(confidence, values.size - 1, loc=values.mean(), scale=stats.sem(values))
+    return Interval(float(low), float(high))
+
+
+def processes_needed(logs: NDArray[np.float64], *, target: float, confidence: float, most: int) -> int:
+    """Return how many processes give an interval of a half width of ``target``, judged by those there are.
+
+    This is asked once, after a first few processes (Stein's two-stage procedure, Annals of Mathematical Statistics 16,
+    1945). Asking after every further process would stop where the spread happens to look small.
+
+    Args:
+        logs: One logarithm for each process so far.
+        target: Relative half width.
+        confidence: Of the interval.
+        most: The answer if there is no smaller one.
+    """
+    from scipy import stats
+
+    spread, wanted = float(logs.std(ddof=1)), math.log1p(target)
+    counts = np.arange(max(FEWEST_PROCESSES, logs.size), most + 1)
+    half_widths = stats.t.ppf((1 + confidence) / 2, counts - 1) * spread / np.sqrt(counts)
+    enough = counts[half_widths <= wanted]
+    return int(enough[0]) if enough.size else most
+
+
+def count_outliers(processes: Sequence[Rounds]) -> Outliers:
+    """Count the runs beyond Tukey's fences, which each process has for itself."""
+    counts = np.zeros(4, dtype=np.int64)
+    for rounds in processes:
+        values = np.concatenate([np.asarray(samples, dtype=np.float64) for samples in rounds])
+        first, third = np.percentile(values, (25, 75))
+        outer, inner = 3 * (third - first), 1.5 * (third - first)
+        counts += (
+            (values < first - outer).sum(),
+            ((values < first - inner) & (values >= first - outer)).sum(),
+            ((values > third + inner) & (values <= third + outer)).sum(),
+            (values > third + outer).sum(),
+        )
+    return Outliers(*(int(count) for count in counts))

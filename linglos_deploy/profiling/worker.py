@@ -22,7 +22,7 @@ from typing import IO, Any
 from linglos_deploy.artifacts import Artifact, OnnxArtifact, TorchModel, load_onnx
 from linglos_deploy.backends import registry
 from linglos_deploy.backends.base import Device, Noted, OperatorTimer, Runner, Runtime
-from linglos_deploy.errors import LinglosError, MissingDependencyError
+from linglos_deploy.errors import DataError, LinglosError, MissingDependencyError, UsageError
 from linglos_deploy.graph.axes import input_axes
 from linglos_deploy.graph.feeds import Sizes, index_ranges, synthetic_feeds
 from linglos_deploy.images.tensors import open_tensors
@@ -30,14 +30,17 @@ from linglos_deploy.profiling.inputs import image_size_of
 from linglos_deploy.profiling.messages import (
     Closed,
     Failure,
+    Kind,
     Opened,
     OpenRequest,
     Reply,
     Request,
+    Round,
     RoundRequest,
     decode,
     encode,
 )
+from linglos_deploy.profiling.warmup import warm_up
 from linglos_deploy.reports.profile import OperatorTime
 from linglos_deploy.signature import Batch, ModelSignature
 
@@ -62,8 +65,10 @@ def serve(requests: Iterable[str], replies: IO[str]) -> None:
                 if session is None:
                     assert request.open is not None, "the first request opens the model"
                     session, reply = _open(request.open, stack)
+                elif request.warm is not None:
+                    reply = Reply(warmed=warm_up(session.run, longest=request.warm.seconds, clock=time.perf_counter))
                 elif request.round is not None:
-                    reply = Reply(samples_ms=_run(session, request.round))
+                    reply = Reply(round=_run(session, request.round))
                 else:
                     reply = Reply(closed=_close(session))
             except Exception as error:  # becomes the reason in this candidate's row
@@ -83,6 +88,10 @@ class _Session:
     batch: Batch
     operators: bool
 
+    def run(self) -> None:
+        """Run the batch once."""
+        self.runner.run(self.batch)
+
 
 def _open(request: OpenRequest, stack: ExitStack) -> tuple[_Session, Reply]:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # PyTorch's threads; read when its OpenMP library is loaded
@@ -97,7 +106,12 @@ def _open(request: OpenRequest, stack: ExitStack) -> tuple[_Session, Reply]:
     image_size = request.image_size
     if image_size is None and isinstance(artifact, TorchModel) and artifact.preprocess is not None:
         image_size = artifact.preprocess.input_size
-    batch = _input(request, runner.signature, artifact, image_size)
+    try:
+        batch = _input(request, runner.signature, artifact, image_size)
+    except DataError as error:  # the model is open; it is what was asked of it that does not fit
+        raise UsageError(
+            error.message, found=error.found, expected=error.expected, next_step=error.next_step
+        ) from error
     ready = time.perf_counter()
     runner.run(batch)
     answered = time.perf_counter()
@@ -142,7 +156,7 @@ def _options(request: OpenRequest) -> dict[str, Any]:
     return {**({"threads": request.threads} if takes_threads else {}), **request.options}
 
 
-def _run(session: _Session, request: RoundRequest) -> list[float]:
+def _run(session: _Session, request: RoundRequest) -> Round:
     """Time single runs, without pauses by the garbage collector."""
     run, batch, clock = session.runner.run, session.batch, time.perf_counter_ns
     run(batch)  # other candidates have used the caches in the meantime
@@ -150,14 +164,16 @@ def _run(session: _Session, request: RoundRequest) -> list[float]:
     gc.collect()
     gc.disable()
     try:
+        cpu = time.process_time_ns()
         end = clock() + int(request.seconds * 1e9)
-        while len(samples) < request.runs or clock() < end:
+        while len(samples) < request.runs or (clock() < end and len(samples) < request.most):
             started = clock()
             run(batch)
             samples.append(clock() - started)
+        cpu = time.process_time_ns() - cpu
     finally:
         gc.enable()
-    return [sample / 1e6 for sample in samples]
+    return Round([sample / 1e6 for sample in samples], cpu / 1e6)
 
 
 def _close(session: _Session) -> Closed:
@@ -190,9 +206,14 @@ def _resolved_options(name: str, backend: object) -> dict[str, str]:
 
 
 def _failure(error: Exception) -> Failure:
-    if isinstance(error, LinglosError):
-        return Failure(reason=str(error), missing=isinstance(error, MissingDependencyError))
-    return Failure(reason=f"{type(error).__name__}: {error}", missing=False)
+    if not isinstance(error, LinglosError):
+        return Failure(f"{type(error).__name__}: {error}")
+    kind = Kind.FAILED
+    if isinstance(error, MissingDependencyError):
+        kind = Kind.MISSING
+    elif isinstance(error, UsageError):
+        kind = Kind.USAGE
+    return Failure(error.message, kind, error.found, error.expected, error.next_step)
 
 
 if __name__ == "__main__":

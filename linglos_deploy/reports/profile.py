@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Literal
 
 from linglos_deploy.compat import StrEnum
 from linglos_deploy.reports.doctor import Machine
+
+PERCENTILE_CONFIDENCE = 0.95
+PERCENTILE_MARGIN = 0.5
+"""Part of what lies beyond a percentile by which its estimate may be off."""
 
 
 class Outcome(StrEnum):
@@ -20,30 +26,62 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Outliers:
+    """Runs beyond Tukey's fences, counted and kept (Tukey, Exploratory Data Analysis, 1977, section 2E).
+
+    The fences of a process lie 1.5 and 3 interquartile ranges beyond the quartiles of its own runs.
+
+    Attributes:
+        low_severe: Below the outer fence.
+        low_mild: Between the lower fences.
+        high_mild: Between the upper fences.
+        high_severe: Above the outer fence.
+    """
+
+    low_severe: int = 0
+    low_mild: int = 0
+    high_mild: int = 0
+    high_severe: int = 0
+
+    @property
+    def count(self) -> int:
+        """All of them."""
+        return self.low_severe + self.low_mild + self.high_mild + self.high_severe
+
+
+@dataclass(frozen=True, slots=True)
 class Latency:
-    """Time of one run on one batch, in milliseconds, over all runs after warm-up.
+    """Time of one run on one batch, in milliseconds, over all runs of all processes after warm-up.
 
     Attributes:
         runs: How many were timed.
         mean: Arithmetic mean.
         minimum: Fastest run.
         p50: Median.
-        p90: 90th percentile (linear interpolation between order statistics).
-        p99: 99th percentile; with fewer than 100 runs it says little more than the maximum.
+        p90: 90th percentile (linear interpolation between order statistics); ``None`` from too few runs.
+        p99: 99th percentile; ``None`` from too few runs.
         maximum: Slowest run.
         variation: Coefficient of variation: standard deviation over mean.
-        round_medians: Median of each round, in order: a trend here is drift of the machine.
+        round_medians: Median of each round of each process, in the order in which they were timed.
+        processes: In how many processes, one after the other.
+        low: Lower end of the interval of the median of a process; ``None`` from too few processes.
+        high: Upper end.
+        outliers: Runs beyond Tukey's fences.
     """
 
     runs: int
     mean: float
     minimum: float
     p50: float
-    p90: float
-    p99: float
+    p90: float | None
+    p99: float | None
     maximum: float
     variation: float
     round_medians: tuple[float, ...]
+    processes: int = 1
+    low: float | None = None
+    high: float | None = None
+    outliers: Outliers = Outliers()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +97,38 @@ class ColdStart:
     first_run: float
 
 
+class Finding(StrEnum):
+    """What the comparison of two candidates says."""
+
+    FASTER = "faster"
+    SLOWER = "slower"
+    NO_DIFFERENCE = "no measurable difference"
+    """The interval contains 1, or the difference is smaller than what counts as one."""
+    CANNOT_TELL = "cannot tell"
+    """There are too few processes for an interval."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Median latency over the baseline's median latency, measured in alternating rounds.
+    """Latency over the baseline's: geometric mean over blocks, each with a fresh process of both in turns.
 
     Attributes:
         baseline: Label of the baseline.
         value: Below 1 is faster than the baseline.
-        low: Lower end of the bootstrap confidence interval.
+        low: Lower end of the confidence interval; ``None`` from too few blocks.
         high: Upper end.
         confidence: Of the interval, such as 0.95.
+        finding: What this says.
+        blocks: Over how many.
     """
 
     baseline: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     confidence: float
+    finding: Finding
+    blocks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +165,18 @@ class ProfileRow:
         reason: Why not, empty if measured.
         latency: Time of a run.
         throughput: Images a second, one run after the other.
-        cold_start: Cost of the first answer.
+        cold_start: Cost of the first answer, median over the processes.
         peak_rss_bytes: Largest resident memory of the process that ran it, Python and all.
         ratio: Against the baseline of the same batch size and threads; ``None`` for the baseline itself.
         options: The backend's options, such as ``{"int8": "exact"}``.
         versions: Versions of what ran it.
         notes: What the reader must know about this row.
         operators: Time per operator type, if asked for, largest first.
+        cpu_use: CPU time of the process over time that passed during the timed runs: 1.9 means that almost two CPUs
+            were at work; less than the threads, that they waited, for each other or for a CPU.
+        steady: Whether latency had stopped falling in every process when timing began; ``None`` if nobody looked.
+        file_bytes: Size of the artifact on disk.
+        samples_ms: Every timed run: process by process, round by round, in the order in which they were timed.
     """
 
     label: str
@@ -140,6 +198,10 @@ class ProfileRow:
     versions: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     operators: tuple[OperatorTime, ...] = ()
+    cpu_use: float | None = None
+    steady: bool | None = None
+    file_bytes: int | None = None
+    samples_ms: tuple[tuple[tuple[float, ...], ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +213,32 @@ class Conditions:
         physical_cores: Cores of the machine, 0 if unknown.
         load_before: One-minute load average before the first round.
         spinning: Whether idle worker threads spin between runs.
+        usable_cpus: What a process gets of the CPUs at most: by its affinity, and by the quota of its control group.
+        quota_cpus: The quota of the control group in CPUs; ``None`` without one.
+        busy_before: Share of all CPUs that was busy just before the first round, 0 to 1.
+        governor: Frequency governors of the CPUs, such as ``performance``; empty if they cannot be read.
+        boost: Whether clocks may rise above the nominal one; ``None`` if that cannot be read.
+        smt: Whether two threads share a core; ``None`` if that cannot be read.
+        numa_nodes: Nodes of memory, 0 if unknown.
+        power_mode: Power mode of a Jetson, empty elsewhere.
+        thermal_throttles: How often a CPU was slowed down for its heat while measuring; ``None`` if nobody counts.
+        quota_throttles: How often the quota stopped the control group while measuring; ``None`` if nobody counts.
     """
 
     instructions: tuple[str, ...]
     physical_cores: int
     load_before: float
     spinning: bool = False
+    usable_cpus: float = 0.0
+    quota_cpus: float | None = None
+    busy_before: float | None = None
+    governor: str = ""
+    boost: bool | None = None
+    smt: bool | None = None
+    numa_nodes: int = 0
+    power_mode: str = ""
+    thermal_throttles: int | None = None
+    quota_throttles: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,22 +246,30 @@ class Method:
     """How it was measured.
 
     Attributes:
-        rounds: Rounds in which the candidates took turns.
-        min_runs: Least number of timed runs a row.
-        min_seconds: Least timed seconds a row.
-        warmup_runs: Least number of untimed runs before.
-        warmup_seconds: Least untimed seconds before.
-        seed: Of the input and of the bootstrap.
-        bootstrap: Resamples behind each interval.
+        processes: Processes of a candidate that were asked for; ``None``: as many as the precision needs.
+        rounds: Turns of each process in its block.
+        min_runs: Least number of timed runs of a process.
+        min_seconds: Least timed seconds of a process.
+        warmup_seconds: Longest time of a process until its latency is steady.
+        precision_target: Half width of the intervals that was aimed at, relative; ``None`` for given processes.
+        budget_seconds: Longest time of the whole measurement; ``None`` if none was given.
+        min_effect: Smallest difference that counts as one, relative.
+        confidence: Of the intervals.
+        seed: Of the input, and of the order in which candidates are started and take turns.
+        seconds: How long the measurement took.
     """
 
+    processes: int | None
     rounds: int
     min_runs: int
     min_seconds: float
-    warmup_runs: int
     warmup_seconds: float
+    precision_target: float | None
+    budget_seconds: float | None
+    min_effect: float
+    confidence: float
     seed: int
-    bootstrap: int
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +304,7 @@ class ProfileReport:
         method: How.
         rows: Results: batch by batch, in the order of the candidates.
         checks: The latency budget against every row that could run here; empty without a budget.
-        passed: Whether all checks passed; a candidate that failed also fails a budget, one that was not run does not.
+        passed: Whether every candidate was measured and all checks passed.
         warnings: What makes the numbers less trustworthy, such as a busy machine.
         schema: Name and version of this format.
     """
@@ -225,6 +315,28 @@ class ProfileReport:
     method: Method
     rows: tuple[ProfileRow, ...]
     checks: tuple[BudgetCheck, ...] = ()
-    passed: bool = True
+    passed: bool = False
     warnings: tuple[str, ...] = ()
-    schema: Literal["linglos.profile/1"] = "linglos.profile/1"
+    schema: Literal["linglos.profile/2"] = "linglos.profile/2"
+
+
+def runs_needed(quantile: float) -> int:
+    """Return from how many runs a percentile is given.
+
+    The formula is that of MLPerf Inference (Reddi et al., MLPerf Inference Benchmark, 2020, section III.D): as many as
+    estimate the share of runs beyond it within a margin. MLPerf's margin is a twentieth of that share at 99 %
+    confidence (262 742 runs for p99); here it is half of it at 95 %.
+
+    >>> runs_needed(0.9), runs_needed(0.99)
+    (139, 1522)
+    """
+    margin = PERCENTILE_MARGIN * (1 - quantile)
+    z = NormalDist().inv_cdf((1 + PERCENTILE_CONFIDENCE) / 2)
+    return math.ceil(z**2 * quantile * (1 - quantile) / margin**2)
+
+
+def only_missing(report: ProfileReport) -> bool:
+    """Tell whether nothing stands against a report but candidates for which this machine lacks something."""
+    outcomes = {row.outcome for row in report.rows}
+    checked = all(check.passed for check in report.checks)
+    return Outcome.NOT_RUN in outcomes and Outcome.FAILED not in outcomes and checked

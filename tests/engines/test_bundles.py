@@ -21,7 +21,11 @@ def test_a_bundle_with_an_openvino_engine_is_examined_and_measured(shipped: Ship
     (check,) = report["engines"]
     assert all(condition["passed"] for condition in check["conditions"])
     assert f"build {tmp_path / 'tiny' / 'model.onnx'} --engine openvino" in check["rebuild"]
-    measured = run("profile", check["engine"], "--rounds", "1", "--seconds", "0.01", "-q", "--json").expect(0).json
+    measured = (
+        run("profile", check["engine"], "--processes", "1", "--rounds", "1", "--seconds", "0.01", "-q", "--json")
+        .expect(0)
+        .json
+    )
     assert measured["rows"][0]["outcome"] == "measured"
     assert measured["rows"][0]["image_size"] == [32, 32]
 

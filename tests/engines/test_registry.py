@@ -137,7 +137,9 @@ def test_openvino_builds_through_the_same_command_and_what_it_built_can_be_run(a
     plan = acme / "engines" / outcome["file"]
     (check,) = run("doctor", plan, "--json").expect(0).json["engines"]
     assert [condition["name"] for condition in check["conditions"]][-3:] == ["version", "platform", "instructions"]
-    report = run("profile", plan, "--rounds", "1", "--seconds", "0.01", "-q", "--json").expect(0).json
+    report = (
+        run("profile", plan, "--processes", "1", "--rounds", "1", "--seconds", "0.01", "-q", "--json").expect(0).json
+    )
     assert report["rows"][0]["outcome"] == "measured"
     run("build", "model.onnx", "--engine", "openvino", "--tf32", "-o", "engines").explain(2, "no --tf32")
 
@@ -146,7 +148,7 @@ def test_profiling_a_graph_with_tensorrt_says_what_doctor_says(acme: Path) -> No
     state = next(b for b in run("doctor", "model.onnx", "--json").json["backends"] if b["name"] == "tensorrt")
     if state["installed"]:
         pytest.skip("TensorRT is installed here")
-    flags = ("--rounds", "1", "--seconds", "0.01", "-q", "--json")
+    flags = ("--processes", "1", "--rounds", "1", "--seconds", "0.01", "-q", "--json")
     (row,) = run("profile", "model.onnx", "--backend", "tensorrt", *flags).json["rows"]
     assert row["outcome"] == "not-run"
     assert state["detail"] in row["reason"]

@@ -59,23 +59,25 @@ def test_a_session_opens_runs_rounds_and_closes(graph: OnnxArtifact) -> None:
     assert opened.opened is not None
     assert opened.opened.options == {"threads": "1", "behaviour": "", "pause": "0.0"}
     assert opened.opened.notes == ("a fake",)
-    assert len(timed.samples_ms) == 3
-    assert min(timed.samples_ms) >= 0
+    assert timed.round is not None
+    assert len(timed.round.samples_ms) == 3
+    assert min(timed.round.samples_ms) >= 0
     assert closed.closed is not None
     assert closed.closed.peak_rss_bytes > 1 << 20
 
 
 def test_a_round_lasts_as_long_as_asked_for(graph: OnnxArtifact) -> None:
     _, timed = answers(opening(graph, pause=0.01), Request(round=RoundRequest(runs=1, seconds=0.1)))
-    assert len(timed.samples_ms) > 1
-    assert sum(timed.samples_ms) >= 90
+    assert timed.round is not None
+    assert len(timed.round.samples_ms) > 1
+    assert sum(timed.round.samples_ms) >= 90
 
 
 def test_a_failure_is_the_last_reply(graph: OnnxArtifact) -> None:
     replies = answers(opening(graph, behaviour="raise"), Request())
     assert len(replies) == 1
     assert replies[0].failure is not None
-    assert "exploded" in replies[0].failure.reason
+    assert "exploded" in replies[0].failure.message
 
 
 def test_a_line_that_is_no_request_is_a_failure() -> None:
@@ -83,7 +85,7 @@ def test_a_line_that_is_no_request_is_a_failure() -> None:
     serve(["{"], replies)
     failure = decode(Reply, replies.getvalue()).failure
     assert failure is not None
-    assert "profiling message" in failure.reason
+    assert "profiling message" in failure.message
 
 
 def test_peak_memory_falls_back_to_the_process_accounting(monkeypatch: pytest.MonkeyPatch) -> None:

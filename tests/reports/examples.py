@@ -19,6 +19,7 @@ from linglos_deploy.reports.profile import (
     BudgetCheck,
     ColdStart,
     Conditions,
+    Finding,
     Method,
     OperatorTime,
     Outcome,
@@ -51,7 +52,7 @@ def profile_report(*, budget: float | None = 10.0) -> ProfileReport:
             image_size=(224, 224),
             threads=2,
             outcome=Outcome.MEASURED,
-            latency=summarize([[milliseconds, milliseconds * 1.1], [milliseconds, milliseconds * 1.2]]),
+            latency=summarize([[[milliseconds, milliseconds * 1.1], [milliseconds, milliseconds * 1.2]]] * 5),
             throughput=1e3 / milliseconds,
             cold_start=ColdStart(50, 3),
             peak_rss_bytes=100 << 20,
@@ -67,8 +68,8 @@ def profile_report(*, budget: float | None = 10.0) -> ProfileReport:
 
     rows = (
         row("fp32", 8.0, "fp32"),
-        row(NASTY, 12.0, "int8", Ratio("fp32", 1.5, 1.45, 1.55, 0.95)),
-        row("faster", 4.0, "fp16", Ratio("fp32", 0.5, 0.45, 0.55, 0.95)),
+        row(NASTY, 12.0, "int8", Ratio("fp32", 1.5, 1.45, 1.55, 0.95, Finding.SLOWER, 5)),
+        row("faster", 4.0, "fp16", Ratio("fp32", 0.5, 0.45, 0.55, 0.95, Finding.FASTER, 5)),
         absent("trt", Outcome.NOT_RUN, "no GPU\nfound: none"),
         absent("bad", Outcome.FAILED, "crashed"),
     )
@@ -87,8 +88,8 @@ def profile_report(*, budget: float | None = 10.0) -> ProfileReport:
     return ProfileReport(
         title="Latency",
         machine=MACHINE,
-        conditions=Conditions(("avx2",), 2, 1.5),
-        method=Method(2, 4, 1.0, 3, 0.3, 0, 100),
+        conditions=Conditions(("avx2",), 2, 1.5, usable_cpus=2.0),
+        method=Method(None, 2, 4, 1.0, 3.0, 0.02, None, 0.01, 0.95, 0, 12.0),
         rows=rows,
         checks=checks,
         passed=all(check.passed for check in checks),

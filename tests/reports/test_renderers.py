@@ -183,8 +183,8 @@ def test_text_without_details_is_the_verdict_the_warnings_and_one_table() -> Non
     short, long = to_text([profile_report()], details=False, width=150), to_text([profile_report()], width=150)
     assert "The machine was busy." in short
     assert "vs baseline" in short
-    assert "First answer and memory" not in short
-    assert "First answer and memory" in long
+    assert "First answer, memory and size" not in short
+    assert "First answer, memory and size" in long
 
 
 def test_terminal_control_characters_do_not_reach_the_terminal() -> None:

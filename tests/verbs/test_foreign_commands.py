@@ -37,12 +37,12 @@ def test_what_is_missing_is_an_error_that_names_the_options(tmp_path: Path) -> N
 
 def test_profile_measures_several_inputs_on_given_arrays_or_shapes(tmp_path: Path) -> None:
     model, data = voice(tmp_path / "voice.onnx"), voice_data(tmp_path / "voice.npz")
-    quick = ("--rounds", "1", "--seconds", "0", "--threads", "1", "--json", "-q")
+    quick = ("--processes", "1", "--rounds", "1", "--seconds", "0", "--threads", "1", "--json", "-q")
     report = json.loads(run("profile", model, "--data", data, "--batch", "3", *quick).expect(0).stdout)
     assert report["rows"][0]["outcome"] == "measured"
     assert report["rows"][0]["batch"] == 3
-    failed = run("profile", model, *quick).expect(1)
-    assert "No input can be made up for 'rate'" in json.loads(failed.stdout)["rows"][0]["reason"]
+    refused = run("profile", model, *quick).expect(2)
+    assert "No input can be made up for 'rate'" in json.loads(refused.stdout)["error"]["message"]
     grey = grey_net(tmp_path / "grey.onnx")
     shaped = json.loads(run("profile", grey, "--shape", "1x1x16x24", *quick).expect(0).stdout)
     assert shaped["rows"][0]["image_size"] == [16, 24]
@@ -51,7 +51,9 @@ def test_profile_measures_several_inputs_on_given_arrays_or_shapes(tmp_path: Pat
 @pytest.mark.parametrize("verb", ["inspect", "profile"])
 def test_a_graph_with_axes_without_names_is_shown_and_measured(verb: str, tmp_path: Path) -> None:
     grey = grey_net(tmp_path / "grey.onnx")
-    options = ("--rounds", "1", "--seconds", "0", "--imgsz", "16", "-q") if verb == "profile" else ()
+    options = (
+        ("--processes", "1", "--rounds", "1", "--seconds", "0", "--imgsz", "16", "-q") if verb == "profile" else ()
+    )
     assert "grey" in run(verb, grey, *options).expect(0).stdout
 
 

@@ -21,7 +21,7 @@ from linglos_deploy.artifacts import open_onnx
 from tests.commandline import run
 
 KEPT = Path(__file__).parents[2] / "build" / "foreign"
-QUICK = ("--rounds", "1", "--seconds", "0", "--threads", "1")
+QUICK = ("--processes", "1", "--rounds", "1", "--seconds", "0", "--threads", "1")
 
 
 @dataclass(frozen=True, slots=True)

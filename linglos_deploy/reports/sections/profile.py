@@ -7,7 +7,17 @@ from itertools import groupby
 
 from linglos_deploy.reports.document import Bar, BarChart, Cell, Check, Column, Section, Table, Tone, sections_of
 from linglos_deploy.reports.numbers import file_size, significant
-from linglos_deploy.reports.profile import BudgetCheck, OperatorTime, Outcome, ProfileReport, ProfileRow
+from linglos_deploy.reports.profile import (
+    BudgetCheck,
+    Conditions,
+    Finding,
+    Method,
+    OperatorTime,
+    Outcome,
+    ProfileReport,
+    ProfileRow,
+    runs_needed,
+)
 
 _OPERATORS_SHOWN = 10
 
@@ -37,8 +47,8 @@ def profile_sections(report: ProfileReport) -> tuple[Section, ...]:
     return (
         Section(
             title=report.title,
-            passed=report.passed if report.checks else None,
-            summary=" ".join([*_over_budget(report.checks), _profile_summary(measured)]),
+            passed=report.passed if report.checks or missing else None,
+            summary=" ".join([_threads_said(report), *_over_budget(report.checks), _profile_summary(measured)]),
             facts=_profile_facts(report),
             warnings=report.warnings,
             charts=_latency_charts(measured, limit),
@@ -47,6 +57,16 @@ def profile_sections(report: ProfileReport) -> tuple[Section, ...]:
             checks=checks,
         ),
     )
+
+
+def _threads_said(report: ProfileReport) -> str:
+    """Say first what decides most about the numbers: how many threads a run had."""
+    counts = sorted({row.threads for row in report.rows})
+    said = " and ".join("each backend's own choice of" if count == 0 else str(count) for count in counts)
+    cpus = report.conditions.usable_cpus
+    offers = f"; this machine offers {cpus:g} CPUs" if cpus else ""
+    same = ", the same for all" if len(report.rows) > 1 and 0 not in counts else ""
+    return f"{said} {'thread' if counts == [1] else 'threads'} a run{same}{offers}."
 
 
 def _over_budget(checks: Sequence[BudgetCheck]) -> list[str]:
@@ -89,15 +109,44 @@ def _profile_facts(report: ProfileReport) -> tuple[tuple[str, str], ...]:
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
         ("image size", ", ".join(f"{height} × {width}" for height, width in sizes)),
         ("threads", ", ".join("backend's choice" if count == 0 else str(count) for count in threads)),
-        (
-            "method",
-            f"{method.rounds} rounds in turns, each model in a process of its own, spinning "
-            f"{'on' if conditions.spinning else 'off'}; at least {method.min_runs} runs and "
-            f"{method.min_seconds:g} s a row after warm-up; seed {method.seed}",
-        ),
+        ("method", _method(method, conditions)),
+        ("stopping", _stopping(method)),
         ("load average before", f"{conditions.load_before:.2f}"),
+        ("quota", f"{conditions.quota_cpus:g} CPUs" if conditions.quota_cpus is not None else ""),
+        ("clock", _clock(conditions)),
+        ("two threads a core", {True: "yes", False: "no", None: ""}[conditions.smt]),
+        ("memory nodes", str(conditions.numa_nodes) if conditions.numa_nodes > 1 else ""),
+        ("power mode", conditions.power_mode),
+        ("throttled", _throttled(conditions)),
     )
     return tuple((name, value) for name, value in facts if value)
+
+
+def _method(method: Method, conditions: Conditions) -> str:
+    return (
+        f"fresh processes in blocks, started and timed in an order drawn by lot (seed {method.seed}); "
+        f"{method.rounds} turns of a process, together at least {method.min_runs} runs and {method.min_seconds:g} s "
+        f"after warm-up until steady; spinning {'on' if conditions.spinning else 'off'}"
+    )
+
+
+def _stopping(method: Method) -> str:
+    took = f"; took {method.seconds:.0f} s"
+    if method.processes is not None:
+        return f"{method.processes} processes of each candidate, as asked for{took}"
+    limit = f" within {method.budget_seconds:g} s" if method.budget_seconds is not None else ""
+    return f"as many processes as ±{method.precision_target or 0:.1%} needs{limit}{took}"
+
+
+def _clock(conditions: Conditions) -> str:
+    boost = {True: "boost on", False: "boost off", None: ""}[conditions.boost]
+    governor = f"governor {conditions.governor}" if conditions.governor else ""
+    return ", ".join(part for part in (governor, boost) if part)
+
+
+def _throttled(conditions: Conditions) -> str:
+    counts = {"for heat": conditions.thermal_throttles, "by the quota": conditions.quota_throttles}
+    return ", ".join(f"{count} times {why}" for why, count in counts.items() if count is not None)
 
 
 def _latency_charts(measured: Sequence[ProfileRow], limit: float | None) -> tuple[BarChart, ...]:
@@ -111,7 +160,7 @@ def _latency_charts(measured: Sequence[ProfileRow], limit: float | None) -> tupl
                 label=row.label,
                 value=row.latency.p50,
                 text=significant(row.latency.p50),
-                reach=row.latency.p90,
+                reach=row.latency.p90 if row.latency.p90 is not None else row.latency.high,
                 tone=Tone.BAD if limit is not None and row.latency.p50 > limit else Tone.NEUTRAL,
             )
             for row in group
@@ -120,7 +169,7 @@ def _latency_charts(measured: Sequence[ProfileRow], limit: float | None) -> tupl
         charts.append(
             BarChart(
                 title=f"Latency at batch {batch}{_threads_suffix(threads)} (ms)",
-                caption="Bar and number: median. Thin line: up to the 90th percentile."
+                caption="Bar and number: median. Thin line: to p90, or to the end of the median's interval."
                 + (" Vertical line: the budget." if limit is not None else ""),
                 bars=bars,
                 limit=limit,
@@ -139,19 +188,33 @@ def _latency_table(measured: Sequence[ProfileRow]) -> Table | None:
         (Column("batch", True), lambda row: Cell(str(row.batch))),
         *([(Column("threads", True), lambda row: Cell(str(row.threads)))] if many_threads else []),
         (Column("p50", True), lambda row: Cell(significant(_p50(row)))),
-        (Column("p90", True, minor=True), lambda row: Cell(significant(row.latency.p90 if row.latency else 0))),
-        (Column("p99", True, minor=True), lambda row: Cell(significant(row.latency.p99 if row.latency else 0))),
+        (Column("95 % interval", True, minor=True), _median_interval),
+        (Column("p90", True, minor=True), lambda row: _percentile(row, 0.9)),
+        (Column("p99", True, minor=True), lambda row: _percentile(row, 0.99)),
         (Column("mean", True, minor=True), lambda row: Cell(significant(row.latency.mean if row.latency else 0))),
         (Column("min", True, minor=True), lambda row: Cell(significant(row.latency.minimum if row.latency else 0))),
         (Column("CV", True, minor=True), lambda row: Cell(f"{row.latency.variation:.1%}" if row.latency else "")),
         (Column("images/s", True, minor=True), lambda row: Cell(significant(row.throughput or 0))),
-        (Column("vs baseline", True), _ratio_cell),
+        (Column("runs", True, minor=True), lambda row: Cell(str(row.latency.runs) if row.latency else "")),
+        *([(Column("vs baseline", True), _ratio_cell)] if any(row.ratio for row in measured) else []),
     ]
     return Table(
         title="Latency of one run (ms)",
         columns=tuple(column for column, _ in columns),
         rows=tuple(tuple(cell(row) for _, cell in columns) for row in measured),
     )
+
+
+def _median_interval(row: ProfileRow) -> Cell:
+    latency = row.latency
+    if latency is None or latency.low is None or latency.high is None:
+        return Cell("needs more processes", Tone.MUTED)
+    return Cell(f"{significant(latency.low)} – {significant(latency.high)}")
+
+
+def _percentile(row: ProfileRow, quantile: float) -> Cell:
+    value = None if row.latency is None else {0.9: row.latency.p90, 0.99: row.latency.p99}[quantile]
+    return Cell(f"needs {runs_needed(quantile)} runs", Tone.MUTED) if value is None else Cell(significant(value))
 
 
 def _cost_table(measured: Sequence[ProfileRow]) -> Table | None:
@@ -162,6 +225,7 @@ def _cost_table(measured: Sequence[ProfileRow]) -> Table | None:
             Cell(significant(row.cold_start.open)),
             Cell(significant(row.cold_start.first_run)),
             Cell(file_size(row.peak_rss_bytes or 0)),
+            Cell(file_size(row.file_bytes) if row.file_bytes is not None else "–"),
             Cell(", ".join(f"{name}={value}" for name, value in row.options.items()) or "–", Tone.MUTED),
         )
         for row in measured
@@ -173,9 +237,10 @@ def _cost_table(measured: Sequence[ProfileRow]) -> Table | None:
         Column("open ms", True),
         Column("first run ms", True),
         Column("peak memory", True),
+        Column("file", True, minor=True),
         Column("options", minor=True),
     )
-    return Table("First answer and memory", columns, rows) if rows else None
+    return Table("First answer, memory and size", columns, rows) if rows else None
 
 
 def _operator_tables(measured: Sequence[ProfileRow]) -> list[Table]:
@@ -234,25 +299,27 @@ def _missing_table(missing: Sequence[ProfileRow]) -> Table | None:
 
 def _profile_notes(report: ProfileReport) -> tuple[str, ...]:
     notes = [f"{_row_name(row)}: {note}" for row in report.rows for note in row.notes]
-    fewest = min((row.latency.runs for row in report.rows if row.latency is not None), default=100)
-    if fewest < 100:
-        notes.append(f"p99 of fewer than 100 runs (here from {fewest}) says little more than the slowest one.")
-    if any(row.ratio is not None for row in report.rows):
-        ratio = next(row.ratio for row in report.rows if row.ratio is not None)
+    ratio = next((row.ratio for row in report.rows if row.ratio is not None), None)
+    if ratio is not None:
         notes.append(
-            f"vs baseline: median over the median of {ratio.baseline} in the same rounds, with a "
-            f"{ratio.confidence:.0%} bootstrap interval; below 1 is faster."
+            f"vs baseline: median over that of {ratio.baseline}, mean of {ratio.blocks} blocks with a fresh process of "
+            f"each, with a {ratio.confidence:.0%} interval over blocks; below 1 is faster. A difference is one from "
+            f"{report.method.min_effect:.0%} on, and if the interval does not contain 1."
         )
     return tuple(notes)
 
 
 def _ratio_cell(row: ProfileRow) -> Cell:
-    if row.ratio is None:
+    ratio = row.ratio
+    if ratio is None:
         return Cell("–", Tone.MUTED)
-    text = f"{row.ratio.value:.2f} [{row.ratio.low:.2f}, {row.ratio.high:.2f}]"
-    if row.ratio.high < 1:
-        return Cell(text, Tone.GOOD)
-    return Cell(text, Tone.BAD if row.ratio.low > 1 else Tone.NEUTRAL)
+    if ratio.low is None or ratio.high is None:
+        return Cell(f"{ratio.value:.2f}, {ratio.finding}", Tone.MUTED)
+    text = f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
+    tones = {Finding.FASTER: Tone.GOOD, Finding.SLOWER: Tone.BAD}
+    if ratio.finding in tones:
+        return Cell(text, tones[ratio.finding])
+    return Cell(f"{text} {ratio.finding}", Tone.NEUTRAL)
 
 
 def _precision(row: ProfileRow) -> str:
