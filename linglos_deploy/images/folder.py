@@ -112,6 +112,25 @@ def decode(path: Path, spec: PreprocessSpec) -> NDArray[np.uint8]:
         raise UnusableImageError(f"damaged: {_first_line(error)}") from error
 
 
+def read_picture(path: Path) -> Image.Image:
+    """Decode one file as it is, in its own size and colours; the first frame of an animated one.
+
+    Raises:
+        DataError: It is missing, no image, damaged, or too large.
+    """
+    try:
+        with _open(path) as image:
+            image.load()
+            return image.copy()
+    except Exception as error:  # see decode
+        raise DataError(
+            f"'{path}' is no usable picture.",
+            found=_first_line(error),
+            expected="an image that Pillow can decode, such as PNG or JPEG",
+            next_step="check the file",
+        ) from error
+
+
 def _walk(root: Path) -> Iterator[Path]:
     seen = set()
     for folder, folders, files in os.walk(root, followlinks=True):
