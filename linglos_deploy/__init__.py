@@ -3,7 +3,7 @@
     checkpoint -> torch model -> float ONNX -> calibration table -> quantization plan
         -> typed ONNX -> engine -> bundle
 
-The names below are the public API: eight verbs, and the values that they take and return. They are imported on first
+The names below are the public API: nine verbs, and the values that they take and return. They are imported on first
 use, so that ``import linglos_deploy`` costs nothing and needs no optional package.
 """
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from linglos_deploy.api import calibrate as calibrate
     from linglos_deploy.api import check_parity as check_parity
     from linglos_deploy.api import compare as compare
+    from linglos_deploy.api import evaluate as evaluate
     from linglos_deploy.api import export as export
     from linglos_deploy.api import open_bundle as open_bundle
     from linglos_deploy.api import profile as profile
@@ -52,6 +53,7 @@ _HOMES = {
         "calibrate",
         "check_parity",
         "compare",
+        "evaluate",
         "export",
         "open_bundle",
         "profile",

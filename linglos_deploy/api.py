@@ -21,7 +21,6 @@ from linglos_deploy.progress import SILENT, Progress
 if TYPE_CHECKING:
     from torch import nn
 
-    from linglos_deploy.bundle import Bundle
     from linglos_deploy.calibration.calibrate import CalibrationConfig
     from linglos_deploy.calibration.table import CalibrationTable
     from linglos_deploy.engines.options import EngineOptions
@@ -34,9 +33,11 @@ if TYPE_CHECKING:
     from linglos_deploy.profiling.plan import MeasurementPlan
     from linglos_deploy.quantization.scheme import QuantScheme
     from linglos_deploy.reports.comparison import ComparisonReport
+    from linglos_deploy.reports.evaluation import EvaluationReport
     from linglos_deploy.reports.export import EngineOutcome, ExportReport
     from linglos_deploy.reports.parity import ParityOutcome
     from linglos_deploy.reports.profile import ProfileReport
+    from linglos_deploy.verbs.predict import ReadyBundle
     from linglos_deploy.verbs.quantize import QuantizeResult
 
     StrPath = str | os.PathLike[str]
@@ -453,25 +454,73 @@ def compare(
     return compare_paths(Path(old), Path(new), Tolerances(max_drop or {}, max_growth, max_regression))
 
 
-def open_bundle(path: StrPath) -> Bundle:
+def evaluate(
+    bundle: StrPath,
+    data: StrPath,
+    *,
+    precision: Precision | str | None = None,
+    max_drop: float | None = None,
+    threads: int = 0,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> EvaluationReport:
+    """Judge every graph of a bundle on pictures of which the truth is known, by the metric of its task.
+
+        report = linglos_deploy.evaluate("build/linglo_s", "val/", max_drop=1.0)
+        for score in report.scores:
+            print(score.graph, report.metric, score.score.value, score.change)
+
+    Args:
+        bundle: The bundle.
+        data: What docs/tasks.md says of the task: labelled images, pictures with masks, and the like.
+        precision: Only the graph of this precision, beside the float32 one.
+        max_drop: Largest accepted loss against float32, in percentage points.
+        threads: Threads of ONNX Runtime, 0 for its own choice.
+        seed: Of the resampling that gives the intervals.
+        progress: Told of every picture, and warned.
+
+    Returns:
+        A score with an interval for each graph; ``passed`` is whether none loses more than ``max_drop``.
+
+    Raises:
+        UsageError: The task has no metric, or the bundle no graph of that precision.
+        ArtifactError: The bundle is missing or damaged.
+        DataError: The data cannot be used.
+    """
+    from linglos_deploy.verbs.evaluate import EvaluateRequest
+    from linglos_deploy.verbs.evaluate import evaluate as judged
+
+    request = EvaluateRequest(
+        bundle=Path(bundle),
+        data=Path(data),
+        precision=None if precision is None else choice_of(Precision, precision, option="precision"),
+        max_drop=max_drop,
+        threads=threads,
+        seed=seed,
+    )
+    return judged(request, progress=progress)
+
+
+def open_bundle(path: StrPath) -> ReadyBundle:
     """Open a bundle and check every byte of it.
 
         bundle = linglos_deploy.open_bundle("build/linglo_s")
         print(bundle.manifest.labels, bundle.find_graph("int8").file)
+        (prediction,) = bundle.predict("cat.jpg")
 
     Args:
         path: The bundle's directory.
 
     Returns:
-        Its manifest, and where its files are.
+        Its manifest, where its files are, and ``predict``.
 
     Raises:
         ArtifactError: The manifest is missing, damaged or of another schema; a file is missing, has another size or
             digest, or lies outside the directory.
     """
-    from linglos_deploy.bundle import open_bundle as opened
+    from linglos_deploy.verbs.predict import open_ready
 
-    return opened(Path(path))
+    return open_ready(Path(path))
 
 
 def choice_of(kind: type[E], value: E | str, *, option: str) -> E:

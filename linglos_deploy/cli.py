@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from linglos_deploy import __version__, commands, running
 
-PIPELINE = ("export", "calibrate", "quantize", "build", "parity", "profile", "compare")
+PIPELINE = ("export", "calibrate", "quantize", "build", "parity", "profile", "eval", "predict", "compare")
 """Commands in the order in which a user meets them; the help lists all others behind these, by name."""
 
 SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

@@ -485,6 +485,7 @@ def check_parity(work: Work, graphs: Sequence[OnnxArtifact], engines: Sequence[E
         for number, graph in enumerate(graphs)
     ]
     subjects += [Subject(engine, work.request.precision, trained) for engine in engines]
+    subjects = [replace(subject, decoding=work.model.decoding) for subject in subjects]
 
     def batches(signature: ModelSignature) -> Iterable[Batch]:
         return images.batches(BATCH, signature=signature)

@@ -16,6 +16,7 @@ from linglos_deploy.files import atomic_file
 from linglos_deploy.quantization.plan import QuantPlan
 from linglos_deploy.reports.comparison import ComparisonReport
 from linglos_deploy.reports.doctor import DoctorReport
+from linglos_deploy.reports.evaluation import EvaluationReport
 from linglos_deploy.reports.export import ExportReport
 from linglos_deploy.reports.parity import LayerReport, Location, ParityOutcome, ParityReport
 from linglos_deploy.reports.profile import ProfileReport
@@ -25,6 +26,7 @@ PUBLISHED = {
     "comparison": ComparisonReport,
     "doctor": DoctorReport,
     "engine": EngineRecord,
+    "evaluation": EvaluationReport,
     "export": ExportReport,
     "layers": LayerReport,
     "location": Location,

@@ -14,6 +14,7 @@ from linglos_deploy.reports.export import AccuracyVerdict, EngineOutcome, Export
 from linglos_deploy.reports.numbers import file_size
 from linglos_deploy.reports.parity import ParityOutcome, ParityReport
 from linglos_deploy.reports.profile import ProfileReport
+from linglos_deploy.verbs.predict import Prediction
 from linglos_deploy.verbs.quantize import QuantizeResult
 
 if TYPE_CHECKING:
@@ -41,6 +42,16 @@ def show_export(report: ExportReport, console: Console) -> None:
         show_profile(report.profile, console, details=False)
     _show_files(report, console)
     _say(console, f"bundle in {report.bundle}", mark=f"\n{_verdict(report.passed)}  ")
+
+
+def show_predictions(predictions: Sequence[Prediction], console: Console) -> None:
+    """Show every picture's name, and what the model says about it."""
+    for prediction in predictions:
+        _say(console, prediction.image)
+        for line in prediction.lines():
+            _say(console, f"  {line}")
+        if prediction.drawn is not None:
+            _say(console, f"  drawn in {prediction.drawn}")
 
 
 def show_parity(reports: Sequence[ParityReport], console: Console) -> None:

@@ -17,7 +17,7 @@ from linglos_deploy.errors import UsageError
 from tests.commandline import run
 from tests.conftest import Shipped
 
-VERBS = ("export", "calibrate", "quantize", "build", "check_parity", "compare", "profile", "open_bundle")
+VERBS = ("export", "calibrate", "quantize", "build", "check_parity", "compare", "evaluate", "profile", "open_bundle")
 
 
 class Net(torch.nn.Module):
@@ -114,7 +114,7 @@ def test_the_example_of_every_verb_passes_a_strict_type_checker_without_an_any(t
     )
     problems = [line for line in done.stdout.splitlines() if "error:" in line]
     assert [line.split(":")[0] for line in problems] == ["wrong.py"], done.stdout + done.stderr
-    assert '"Bundle" has no attribute "no_such_thing"' in problems[0]
+    assert '"ReadyBundle" has no attribute "no_such_thing"' in problems[0]
 
 
 @pytest.mark.parametrize("model", [5, torch.nn.Conv2d, None])

@@ -151,6 +151,7 @@ def _metadata(model: TorchModel, config: ExportConfig, attention: tuple[Attentio
     return {
         "name": model.name,
         **({"preprocessing": _json(model.preprocess)} if model.preprocess is not None else {}),
+        **({"decoding": _json(model.decoding)} if model.decoding is not None else {}),
         "preprocessing_embedded": str(config.embed_preprocessing).lower(),
         "labels": _json(model.labels),
         "weights_digest": model.digest,

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from linglos_deploy.artifacts import load_onnx
 from linglos_deploy.codec import from_json
 from linglos_deploy.errors import ArtifactError
 from linglos_deploy.images.preprocessing import PreprocessSpec
+from linglos_deploy.signature import Decoding
+
+if TYPE_CHECKING:
+    import onnx
 
 PREFIX = "linglos."
 
@@ -21,6 +26,16 @@ def read_metadata(path: Path) -> Mapping[str, str]:
     """
     entries = load_onnx(path).metadata_props
     return {entry.key.removeprefix(PREFIX): entry.value for entry in entries if entry.key.startswith(PREFIX)}
+
+
+def stated_decoding(model: onnx.ModelProto) -> Decoding | None:
+    """Return what a graph's outputs mean, as it says; ``None`` if it does not.
+
+    Raises:
+        ArtifactError: What it says makes no sense.
+    """
+    text = next((entry.value for entry in model.metadata_props if entry.key == f"{PREFIX}decoding"), None)
+    return None if text is None else from_json(Decoding, text, source="linglos.decoding of the graph")
 
 
 def stated_preprocessing(path: Path) -> PreprocessSpec | None:

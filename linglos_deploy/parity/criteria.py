@@ -62,13 +62,18 @@ class CriteriaFile:
             if part is None:
                 continue
             limits = replace(limits, **part.limits)
-            outputs = {name: replace(own, **part.limits) for name, own in outputs.items()}
+            agreement = {name: limit for name, limit in part.limits.items() if name == "top1_agreement"}
+            outputs = {
+                name: replace(own, **(agreement if name in criteria.indices else part.limits))
+                for name, own in outputs.items()
+            }
             for name, changes in part.outputs.items():
                 outputs[name] = replace(outputs.get(name, limits), **changes)
         return Criteria(
             criteria.precision,
             replace(limits, **self.everywhere),
             {name: replace(own, **self.everywhere) for name, own in outputs.items()},
+            criteria.indices,
         )
 
 

@@ -45,10 +45,12 @@ class Difference:
     Attributes:
         keep_worst: How many of the worst samples are remembered.
         detailed: Whether classes, channels and quantiles are looked at too; inner tensors go without.
+        indices: Whether the numbers are class indices, so that the share of equal ones is what counts.
     """
 
     keep_worst: int = 5
     detailed: bool = True
+    indices: bool = False
     _samples: int = 0
     _values: int = 0
     _max_abs: float = 0.0
@@ -97,7 +99,10 @@ class Difference:
         count = len(reference)
         wanted, found = (_rows(array) for array in (reference, candidate))
         names = [ids[row] if ids else str(self._samples + row) for row in range(count)]
-        if self.detailed and reference.ndim == 2 and wanted.shape[1] > 1:
+        if self.indices:
+            self._ranked += int(reference.size)
+            self._agreed += int((wanted == found).sum())
+        elif self.detailed and reference.ndim == 2 and wanted.shape[1] > 1:
             self._compare_classes(wanted, found, names)
         wanted, found = self._drop_nonfinite(wanted, found)
         if self.detailed:
@@ -131,8 +136,10 @@ class Difference:
             variation_db=self._channels.variation_db(),
             sample_db_mean=self._sum_db / max(self._samples, 1),
             sample_db_std=self._sample_db_std(),
-            top5_agreement=self._agreed5 / self._ranked if self._ranked and self._channels.count > 5 else None,
-            kl_divergence=self._divergence / self._ranked if self._ranked else None,
+            top5_agreement=self._agreed5 / self._ranked
+            if self._ranked and self._channels.count > 5 and not self.indices
+            else None,
+            kl_divergence=self._divergence / self._ranked if self._ranked and not self.indices else None,
             abs_quantiles=self._quantiles(),
             groups=self._channels.groups(),
             worst_channels=self._channels.worst(),

@@ -104,6 +104,13 @@ _DEFAULTS = {
     # than the noise, on random weights often; what that costs in accuracy is a question of its own, with labels.
     Precision.INT8: Limits(cosine=0.98, worst_cosine=0.90, sqnr_db=13, top1_agreement=0.9, variation_db=6, group_db=10),
 }
+_INDICES = {
+    # Of a map's pixels, those whose two best classes are closer than the noise of the precision take another one.
+    Precision.FP32: 0.999,
+    Precision.FP16: 0.99,
+    Precision.BF16: 0.95,
+    Precision.INT8: 0.9,
+}
 _SURE_DB = 15.0
 """How far below the noise of PyTorch's own float32 a float32 graph may lie: sums in another order, 30 times as many."""
 _LEAST_FLOAT32_DB = 25.0
@@ -117,11 +124,13 @@ class Criteria:
         precision: What the limits are meant for; shown in the report.
         limits: Limits on every output.
         outputs: Limits on single outputs, instead.
+        indices: Outputs whose numbers are class indices.
     """
 
     precision: Precision
     limits: Limits
     outputs: Mapping[str, Limits] = field(default_factory=dict)
+    indices: frozenset[str] = frozenset()
 
     @classmethod
     def for_precision(
@@ -143,6 +152,17 @@ class Criteria:
         if precision is Precision.FP32:
             outputs = {output: _allow_noise(limits, noise) for output, noise in (noise_db or {}).items()}
         return cls(precision=precision, limits=limits, outputs=outputs)
+
+    def with_indices(self, outputs: Iterable[str], *, trained: bool) -> Criteria:
+        """Return the same, with limits on the share of equal numbers for outputs that are class indices.
+
+        Of random weights only a float32 graph is held to one: everywhere else the best class is a matter of chance.
+        """
+        names = frozenset(outputs)
+        judged = trained or self.precision is Precision.FP32
+        share = _INDICES[Precision.INT8 if self.precision.is_int8 else self.precision] if judged else None
+        own = dict.fromkeys(names, Limits(top1_agreement=share))
+        return replace(self, outputs={**self.outputs, **own}, indices=names)
 
     def of(self, output: str) -> Limits:
         """Return the limits on one output."""
@@ -203,7 +223,7 @@ def check_parity(
             found=", ".join(candidate.signature.output_names),
             expected=", ".join(reference.outputs),
         )
-    differences = {output: Difference() for output in reference.outputs}
+    differences = {output: Difference(indices=output in criteria.indices) for output in reference.outputs}
     misshapen: dict[str, Finding] = {}
     rows = _Rows(reference)
     with progress.stage(f"Checking {name}", reference.samples) as advance:

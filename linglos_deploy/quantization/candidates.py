@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -10,10 +12,12 @@ import onnx_ir as ir
 
 from linglos_deploy.graph.layers import Layer, find_layers
 from linglos_deploy.graph.links import constant_array, maker_behind_layout, node_name
+from linglos_deploy.graph.metadata import stated_decoding
 from linglos_deploy.graph.operators import OutputAxis, operator
 from linglos_deploy.graph.passes.running import read_ir
 from linglos_deploy.graph.results import moves_to, result_of
 from linglos_deploy.graph.saliency import gate_behind, gate_fed_by
+from linglos_deploy.tasks.registry import load_task, task_names
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
@@ -60,7 +64,16 @@ def find_candidates(model: onnx.ModelProto) -> tuple[Candidate, ...]:
 
     Those in bodies of If, Loop and Scan are among them, each with the obstacle that says so.
     """
-    return candidates_of(read_ir(model).graph)
+    decoding = stated_decoding(model)
+    patterns = load_task(decoding.task).float_layers if decoding is not None and decoding.task in task_names() else ()
+    return tuple(_keep_answers(candidate, patterns) for candidate in candidates_of(read_ir(model).graph))
+
+
+def _keep_answers(candidate: Candidate, patterns: Sequence[str]) -> Candidate:
+    """Return a candidate with an obstacle where its numbers are what the task reads: scores, or edges of boxes."""
+    if candidate.obstacle is not None or not any(re.fullmatch(pattern, candidate.node) for pattern in patterns):
+        return candidate
+    return replace(candidate, obstacle="its numbers are the model's answer, which 8 bits would round")
 
 
 def candidates_of(graph: ir.Graph) -> tuple[Candidate, ...]:

@@ -149,8 +149,9 @@ class Task:
         head: Makes what stands on a backbone's four maps: from their channels, the number of classes and the settings.
             Called with the maps and the input's height and width. ``None`` where LinGlo itself answers.
         class_tensor: Weight whose first axis counts the classes, in a checkpoint.
-        float_layers: Names, as regular expressions, of the layers of ``head`` whose numbers are the answer: they stay in
-            floating point whatever the precision of the rest.
+        float_layers: Names, as regular expressions, of the layers of ``head`` whose numbers are the answer: they stay
+            in floating point whatever the precision of the rest.
+        indices: Roles whose numbers are class indices: parity compares them for being equal, not for being near.
         fit: How pictures become the input where nobody says.
         image_size: Side of the square input of a LinGlo where nobody says, in pixels; ``None`` for the variant's own.
         examples: Opens pictures of which the truth is known; ``None`` where there is none to know.
@@ -170,6 +171,7 @@ class Task:
     head: Callable[[Sequence[int], int, Settings], nn.Module] | None = None
     class_tensor: str | None = None
     float_layers: tuple[str, ...] = ()
+    indices: tuple[str, ...] = ()
     fit: Fit = Fit.COVER
     image_size: int | None = None
     examples: Callable[[Path, ModelFacts, Progress], Examples] | None = None

@@ -294,7 +294,7 @@ def bundle_subjects(bundle: Bundle, precision: Precision | None = None) -> list[
         for entry in manifest.engines
         if precision in (None, Precision(entry.precision))
     ]
-    return subjects
+    return [replace(subject, decoding=manifest.decoding) for subject in subjects]
 
 
 def _decisions(bundle: Bundle, subjects: Sequence[Subject]) -> tuple[Finding, ...]:

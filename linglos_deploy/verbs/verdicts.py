@@ -29,7 +29,8 @@ from linglos_deploy.parity.verdict import Criteria, Limits, check_parity
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.plan import QuantPlan
 from linglos_deploy.reports.parity import Finding, LayerReport, Location, OutputParity, ParityReport, StructuralProof
-from linglos_deploy.signature import Batch, ModelSignature
+from linglos_deploy.signature import Batch, Decoding, ModelSignature
+from linglos_deploy.tasks.registry import load_task
 
 BATCH = 8
 """Images of one run: enough to keep two cores busy, little memory."""
@@ -61,6 +62,7 @@ class Subject:
         parent: The float32 graph that it was made from, if it was made from one.
         counterpart: The graph whose inner tensors it is compared with, if another one than ``parent``.
         plan: The quantization plan that it carries out, if it is known.
+        decoding: What its outputs mean, if it is known.
     """
 
     graph: OnnxArtifact | EngineArtifact
@@ -69,6 +71,15 @@ class Subject:
     parent: OnnxArtifact | None = None
     counterpart: OnnxArtifact | None = None
     plan: QuantPlan | None = None
+    decoding: Decoding | None = None
+
+    @property
+    def indices(self) -> frozenset[str]:
+        """Its outputs whose numbers are class indices."""
+        if self.decoding is None:
+            return frozenset()
+        roles = load_task(self.decoding.task).indices
+        return frozenset(output for role, output in self.decoding.outputs.items() if role in roles)
 
     @property
     def like(self) -> OnnxArtifact | None:
@@ -201,7 +212,8 @@ def _check_subject(
         same = [entry.layers for entry in reached if entry.inputs == inputs.get(entry.images)] if reached else []
         known = next((kept for kept in same if kept), {})
         findings += check_layers(layer_report, subject.precision, known)
-    findings += check_reached(outputs, reached, subject.precision, inputs=inputs)
+    near = [output for output in outputs if output.output not in subject.indices]
+    findings += check_reached(near, reached, subject.precision, inputs=inputs)
     warnings = _warnings(subject, sets, outputs, threads)
     return _put_together(subject, sets, inputs, outputs, proof, findings, layer_report, warnings)
 
@@ -210,6 +222,8 @@ def _criteria(subject: Subject, images: InputSet, file: CriteriaFile, *, real: b
     criteria = Criteria.for_precision(subject.precision, trained=subject.trained, noise_db=images.noise_db)
     if images.synthetic and real and subject.precision.is_int8:
         criteria = replace(criteria, limits=NOISE_LIMITS)
+    if subject.indices:
+        criteria = criteria.with_indices(subject.indices, trained=subject.trained and not images.synthetic)
     return file.apply(criteria, backend=subject.backend)
 
 

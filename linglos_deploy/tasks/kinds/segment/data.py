@@ -47,7 +47,9 @@ def open_masks(root: Path, spec: PreprocessSpec, classes: int | None) -> Picture
             )
     names = sorted(pictures)
     paths = [masks[name] for name in names]
-    unchecked = () if classes is not None else ("The number of classes is not known; masks may hold any from 0 to 254.",)
+    unchecked = (
+        () if classes is not None else ("The number of classes is not known; masks may hold any from 0 to 254.",)
+    )
     return PictureExamples(
         paths=tuple(pictures[name] for name in names),
         ids=tuple(names),

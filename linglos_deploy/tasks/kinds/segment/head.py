@@ -1,7 +1,7 @@
 """Semantic FPN: a feature pyramid whose levels meet at stride 4.
 
-Source: Kirillov, Girshick, He, Dollár, "Panoptic Feature Pyramid Networks", CVPR 2019, section 4.1, with batch instead of
-group normalization, so that it folds into the convolutions, as PVT's segmentation does.
+Source: Kirillov, Girshick, He, Dollár, "Panoptic Feature Pyramid Networks", CVPR 2019, section 4.1; with batch instead
+of group normalization, which folds into the convolutions, as PVT's segmentation has it.
 """
 
 from __future__ import annotations

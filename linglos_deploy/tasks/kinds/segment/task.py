@@ -110,6 +110,7 @@ segment = Task(
     head=make_head,
     class_tensor="head.predict.weight",
     float_layers=(r"head\.predict.*",),
+    indices=(CLASSES,),
     fit=Fit.LETTERBOX,
     image_size=512,
     examples=_examples,
