@@ -16,13 +16,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # What the C++ tests need, by Debian's package names.
 CPP_PACKAGES = g++ cmake ninja-build libssl-dev nlohmann-json3-dev libstb-dev clang
 
-.PHONY: demo test test-all check system format install clean help
+.PHONY: demo test test-all docs check system format install clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     run the main job: digits checkpoint -> INT8 bundle in $(BUILD)/linglo_digits"
 	@echo "make test     lint, types, import contract, then the tests with coverage; the same verdict every time"
 	@echo "make test-all the same with the slow tests, and property tests that search at random"
+	@echo "make docs     build the documentation site: build/site/index.html"
 	@echo "make format   format the code"
 	@echo "make clean    remove what the targets made"
 
@@ -71,6 +72,10 @@ test: check system
 
 test-all: check system
 	@$(BIN)/python -m pytest --hypothesis-profile=search -n auto --dist loadgroup --cov --cov-report=term --cov-fail-under=90
+
+docs: $(STAMP)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 format: $(STAMP)
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
