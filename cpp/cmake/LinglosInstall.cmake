@@ -20,5 +20,4 @@ configure_package_config_file(cmake/linglosConfig.cmake.in "${CMAKE_CURRENT_BINA
 write_basic_package_version_file("${CMAKE_CURRENT_BINARY_DIR}/linglosConfigVersion.cmake" COMPATIBILITY SameMinorVersion)
 install(FILES
   "${CMAKE_CURRENT_BINARY_DIR}/linglosConfig.cmake" "${CMAKE_CURRENT_BINARY_DIR}/linglosConfigVersion.cmake"
-  cmake/FindLinglosTensorRT.cmake
   DESTINATION ${LINGLOS_CMAKE_DIR})

@@ -15,8 +15,9 @@
 
 #include "linglos/export.h"
 
-/* Grows with every addition. 1: 0.1.0. 2: options by size, submit, top-k, manifest, OpenVINO. */
-#define LINGLOS_C_API 2
+/* Grows with every addition. 1: 0.1.0. 2: options by size, submit, top-k, manifest, OpenVINO.
+ * 3: TensorRT-RTX. */
+#define LINGLOS_C_API 3
 
 #ifdef __cplusplus
 extern "C" {
@@ -37,7 +38,8 @@ enum {
   LINGLOS_BACKEND_AUTOMATIC = 0,
   LINGLOS_BACKEND_ONNXRUNTIME = 1,
   LINGLOS_BACKEND_TENSORRT = 2,
-  LINGLOS_BACKEND_OPENVINO = 3
+  LINGLOS_BACKEND_OPENVINO = 3,
+  LINGLOS_BACKEND_TENSORRT_RTX = 4
 };
 enum { LINGLOS_DEVICE_AUTOMATIC = 0, LINGLOS_DEVICE_CPU = 1, LINGLOS_DEVICE_CUDA = 2 };
 enum { LINGLOS_RGB = 0, LINGLOS_BGR = 1 };

@@ -76,10 +76,11 @@ std::unique_ptr<Engine> open_openvino(const ModelFile& model, const SessionOptio
 #endif
 
 #if LINGLOS_HAS_TENSORRT
-BackendInfo tensorrt_info();
-/// Throws DeviceError, with the reason, if this machine does not meet the requirements. Deserializes nothing.
-void require_tensorrt(const EngineEntry& entry, std::uint64_t bytes, int device);
-std::unique_ptr<Engine> open_tensorrt(const ModelFile& model, const SessionOptions& options);
+/// `kind` is tensorrt or tensorrt_rtx.
+BackendInfo tensorrt_info(BackendKind kind);
+/// Throws DeviceError or BackendError, with the reason, if this machine cannot run the engine. Deserializes nothing.
+void require_tensorrt(BackendKind kind, const EngineEntry& entry, std::uint64_t bytes, int device);
+std::unique_ptr<Engine> open_tensorrt(BackendKind kind, const ModelFile& model, const SessionOptions& options);
 #endif
 
 /// An opened engine, with the story of how it was chosen.

@@ -115,7 +115,7 @@ linglos::SessionOptions convert(const linglos_options* given) {
     std::memcpy(&read, given, std::min(size, sizeof read));
   }
   linglos::SessionOptions options;
-  options.backend = choice<linglos::BackendKind>("backend", read.backend, LINGLOS_BACKEND_OPENVINO);
+  options.backend = choice<linglos::BackendKind>("backend", read.backend, LINGLOS_BACKEND_TENSORRT_RTX);
   options.device = choice<linglos::DeviceKind>("device", read.device, LINGLOS_DEVICE_CUDA);
   options.device_index = read.device_index;
   options.precision = read.precision == nullptr ? "" : read.precision;
@@ -149,7 +149,7 @@ const char* linglos_last_error(void) { return last_error.c_str(); }
 
 int linglos_set_library(int backend, const char* path) {
   return guarded([&] {
-    linglos::set_library(choice<linglos::BackendKind>("backend", backend, LINGLOS_BACKEND_OPENVINO),
+    linglos::set_library(choice<linglos::BackendKind>("backend", backend, LINGLOS_BACKEND_TENSORRT_RTX),
                          path == nullptr ? "" : path);
   });
 }

@@ -9,7 +9,8 @@ namespace linglos {
 std::vector<BackendInfo> backends() {
   std::vector<BackendInfo> found;
 #if LINGLOS_HAS_TENSORRT
-  found.push_back(detail::tensorrt_info());
+  found.push_back(detail::tensorrt_info(BackendKind::tensorrt));
+  found.push_back(detail::tensorrt_info(BackendKind::tensorrt_rtx));
 #endif
 #if LINGLOS_HAS_ONNXRUNTIME
   found.push_back(detail::onnxruntime_info());
@@ -54,25 +55,38 @@ void check_options(const SessionOptions& options) {
 
 void append(std::string& why, const std::string& reason) { why += (why.empty() ? "" : "; ") + reason; }
 
+/// The backend that runs what `name` built; automatic if this library has none.
+BackendKind engine_backend(const std::string& name) {
+  if (name == "tensorrt") return BackendKind::tensorrt;
+  if (name == "tensorrt-rtx") return BackendKind::tensorrt_rtx;
+  return BackendKind::automatic;
+}
+
+const char* title_of(BackendKind kind) { return kind == BackendKind::tensorrt_rtx ? "TensorRT-RTX" : "TensorRT"; }
+
+bool wants_engine(BackendKind kind) { return kind == BackendKind::tensorrt || kind == BackendKind::tensorrt_rtx; }
+
 /// Tries the compiled engines in the order of the manifest; appends to `why` what spoke against each.
 bool try_engines(const Bundle& bundle, const SessionOptions& options, [[maybe_unused]] Choice& choice,
                  std::string& why, [[maybe_unused]] ErrorCode& code) {
   for (const auto& entry : bundle.manifest().engines) {
     if (!options.precision.empty() && options.precision != entry.precision) continue;
+    const BackendKind kind = engine_backend(entry.backend);
+    if (options.backend != BackendKind::automatic && options.backend != kind) continue;
     std::string reason;
-    if (entry.backend != "tensorrt") {
+    if (kind == BackendKind::automatic) {
       reason = "this library does not run " + entry.backend + " engines";
     } else {
 #if LINGLOS_HAS_TENSORRT
       try {
-        require_tensorrt(entry, bundle.manifest().files.at(entry.file).bytes, options.device_index);
-        choice.engine = open_tensorrt(load(bundle, entry), options);
-        choice.backend = "tensorrt";
+        require_tensorrt(kind, entry, bundle.manifest().files.at(entry.file).bytes, options.device_index);
+        choice.engine = open_tensorrt(kind, load(bundle, entry), options);
+        choice.backend = entry.backend;
         choice.file = entry.file;
         choice.source = entry.source;
         choice.precision = entry.precision;
         choice.input = entry.input;
-        choice.reason = entry.file + ": a TensorRT engine that fits " + choice.engine->device();
+        choice.reason = entry.file + ": a " + title_of(kind) + " engine that fits " + choice.engine->device();
         return true;
       } catch (const BundleError&) {
         throw;  // a changed file is never a reason to try the next one
@@ -81,7 +95,7 @@ bool try_engines(const Bundle& bundle, const SessionOptions& options, [[maybe_un
         code = error.code();
       }
 #else
-      reason = "built without TensorRT (configure with -DLINGLOS_TENSORRT=ON)";
+      reason = std::string("built without ") + title_of(kind) + " (configure with -DLINGLOS_TENSORRT=ON)";
 #endif
     }
     append(why, entry.file + ": " + reason);
@@ -212,18 +226,23 @@ Choice choose_engine(const Bundle& bundle, const SessionOptions& options) {
   Choice choice;
   std::string why;
   ErrorCode code = ErrorCode::backend;
-  const bool engines = options.backend == BackendKind::automatic || options.backend == BackendKind::tensorrt;
+  const bool engines = options.backend == BackendKind::automatic || wants_engine(options.backend);
   if (engines && options.device != DeviceKind::cpu &&
       try_engines(bundle, options, choice, why, code))
     return choice;
-  if (options.backend == BackendKind::tensorrt) {
-    if (why.empty())
-      why = options.device == DeviceKind::cpu ? "TensorRT needs a CUDA device"
-                                              : "the bundle has no engine" +
-                                                    (options.precision.empty() ? "" : " of precision " + options.precision) +
-                                                    "; 'linglos-deploy export --engine tensorrt' builds one";
-    if (code == ErrorCode::device) throw DeviceError("No TensorRT engine can run here: " + why + ".");
-    throw BackendError("No TensorRT engine can run here: " + why + ".");
+  if (wants_engine(options.backend)) {
+    const std::string title = title_of(options.backend);
+    if (why.empty() && options.device == DeviceKind::cpu) {
+      why = title + " needs a CUDA device";
+    } else if (why.empty()) {
+      const std::string name = options.backend == BackendKind::tensorrt ? "tensorrt" : "tensorrt-rtx";
+      why = "the bundle has no engine of it" +
+            (options.precision.empty() ? std::string() : " of precision " + options.precision) +
+            "; 'linglos-deploy export --engine " + name + "' builds one";
+    }
+    const std::string message = "No " + title + " engine can run here: " + why + ".";
+    if (code == ErrorCode::device) throw DeviceError(message);
+    throw BackendError(message);
   }
   return open_graph(bundle, options, std::move(why));
 }

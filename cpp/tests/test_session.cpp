@@ -133,7 +133,7 @@ TEST(a_session_says_what_it_chose_and_why_not_better) {
   CHECK(session.outputs().size() == 1 && session.outputs()[0].shape == (std::vector<std::int64_t>{-1, 10}));
   Session engine(open("engine"), threads(1));
   CHECK(engine.reason().find("built without TensorRT") != std::string::npos);
-  CHECK(engine.reason().find("does not run tensorrt-rtx engines") != std::string::npos);
+  CHECK(engine.reason().find("built without TensorRT-RTX") != std::string::npos);
   SessionOptions options;
   options.precision = "int4";
   CHECK_THROWS(UsageError, "no int4 graph, only fp32", Session(open("digits"), options));

@@ -46,7 +46,7 @@ class Arguments {
 };
 
 constexpr const char* kSessionHelp =
-    "  --backend auto|onnxruntime|openvino|tensorrt  what runs the model (auto)\n"
+    "  --backend auto|onnxruntime|openvino|tensorrt|tensorrt-rtx  what runs the model (auto)\n"
     "  --device auto|cpu|cuda|cuda:N         where (auto)\n"
     "  --precision P                         fp32, fp16, bf16, int8 or int8+fp16 (the best engine, else fp32)\n"
     "  --threads N                           threads of one run on the CPU, 0 for the backend's choice (0)\n"
@@ -63,8 +63,9 @@ inline bool session_option(const std::string& word, Arguments& arguments, Sessio
     if (name == "auto") options.backend = BackendKind::automatic;
     else if (name == "onnxruntime") options.backend = BackendKind::onnxruntime;
     else if (name == "tensorrt") options.backend = BackendKind::tensorrt;
+    else if (name == "tensorrt-rtx") options.backend = BackendKind::tensorrt_rtx;
     else if (name == "openvino") options.backend = BackendKind::openvino;
-    else throw UsageError("--backend takes auto, onnxruntime, openvino or tensorrt, found '" + name + "'.");
+    else throw UsageError("--backend takes auto, onnxruntime, openvino, tensorrt or tensorrt-rtx, found '" + name + "'.");
   } else if (word == "--device") {
     const std::string name = arguments.value(word);
     if (name == "auto") options.device = DeviceKind::automatic;

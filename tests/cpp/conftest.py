@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,8 @@ from tests.cpp.toolchain import (
 )
 
 CHECKPOINT = ROOT / "examples" / "digits" / "linglo_digits.safetensors"
+PLANS = (("model.engine", "tensorrt"), ("rtx.engine", "tensorrt-rtx"))
+"""Files of the bundle with plans for the fake of TensorRT, which cpp/tests/tensorrt describes, and what runs each."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -101,6 +104,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_bundle(folder / "fixed", _tiny(), ExportConfig(batch=2), real=real)
     _variation(folder, "bare", lambda manifest: replace(manifest, golden=None))
     _variation(folder, "engine", _with_engines)
+    _variation(folder, "planned", _with_plans)
     _variation(folder, "options", _with_bad_option)
     _drift(folder)
     return folder
@@ -127,9 +131,14 @@ def _tiny(task: str = "classify") -> TorchModel:
 
 def _variation(folder: Path, name: str, change: Callable[[Manifest], Manifest]) -> None:
     shutil.copytree(folder / "digits", folder / name)
+    manifest = open_bundle(folder / "digits").manifest
     if name == "engine":
         (folder / name / "model.engine").write_bytes(b"ftrt" + bytes(60))
-    seal_bundle(folder / name, change(open_bundle(folder / "digits").manifest))
+    if name == "planned":
+        sizes = struct.pack("<6i", -1, 8, *manifest.preprocessing.input_size, 0, len(manifest.labels))
+        for (file, _), magic in zip(PLANS, (b"ftrt", b"vtrt"), strict=True):
+            (folder / name / file).write_bytes(magic + sizes)
+    seal_bundle(folder / name, change(manifest))
 
 
 def _with_engines(manifest: Manifest) -> Manifest:
@@ -138,6 +147,15 @@ def _with_engines(manifest: Manifest) -> Manifest:
     engines = tuple(
         EngineEntry("model.engine", backend, graph.file, "fp32", graph.input, graph.signature, requirements)
         for backend, requirements in kinds.items()
+    )
+    return replace(manifest, engines=engines)
+
+
+def _with_plans(manifest: Manifest) -> Manifest:
+    graph = manifest.graphs[0]
+    engines = tuple(
+        EngineEntry(file, backend, graph.file, "fp32", graph.input, graph.signature, {"compute_capability": "8.9"})
+        for file, backend in PLANS
     )
     return replace(manifest, engines=engines)
 

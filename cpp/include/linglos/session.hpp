@@ -16,13 +16,13 @@
 
 namespace linglos {
 
-enum class BackendKind { automatic, onnxruntime, tensorrt, openvino };
+enum class BackendKind { automatic, onnxruntime, tensorrt, openvino, tensorrt_rtx };
 enum class DeviceKind { automatic, cpu, cuda };
 
 /// Names the library file that a backend is loaded from, for the whole process; an empty path goes back to the search.
 ///
-/// Without it a backend's library is the file in the environment variable LINGLOS_ONNXRUNTIME_LIBRARY (or _OPENVINO_),
-/// else it is looked for beside this library or program, in ../lib of that, and where the system's loader looks.
+/// Without it a backend's library is the file in the environment variable LINGLOS_ONNXRUNTIME_LIBRARY (or _OPENVINO_,
+/// _TENSORRT_, _TENSORRT_RTX_), else it is looked for beside this library or program, in ../lib of that, and where the system's loader looks.
 /// Call it before the first session: a library that is loaded stays loaded.
 LINGLOS_API void set_library(BackendKind backend, const std::string& path);
 
@@ -156,7 +156,7 @@ class LINGLOS_API Session {
 
   const Manifest& manifest() const noexcept;
   const std::string& manifest_text() const noexcept;  ///< manifest.json, as it was checked.
-  const std::string& backend() const noexcept;    ///< `onnxruntime`, `openvino` or `tensorrt`.
+  const std::string& backend() const noexcept;    ///< `onnxruntime`, `openvino`, `tensorrt` or `tensorrt-rtx`.
   const std::string& device() const noexcept;     ///< `cpu` or `cuda:N`.
   const std::string& file() const noexcept;       ///< The graph or engine of the bundle that runs.
   const std::string& precision() const noexcept;  ///< Its precision.
