@@ -16,6 +16,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # What the C++ tests need, by Debian's package names.
 CPP_PACKAGES = g++ cmake ninja-build libssl-dev nlohmann-json3-dev libstb-dev clang
 
+# What the tests of HTML reports look at them with.
+PAGE_PACKAGES = chromium fonts-dejavu-core
+
 .PHONY: demo test test-all docs check system format install clean help
 .DEFAULT_GOAL := help
 
@@ -43,7 +46,7 @@ $(STAMP): pyproject.toml constraints.txt
 # Root installs what is missing; anybody else is told by the tests that need it.
 system:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  missing=$$(for package in $(CPP_PACKAGES); do \
+	  missing=$$(for package in $(CPP_PACKAGES) $(PAGE_PACKAGES); do \
 	    dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || echo $$package; done); \
 	  if [ -n "$$missing" ]; then \
 	    echo "Installing" $$missing; \

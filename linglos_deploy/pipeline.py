@@ -481,10 +481,11 @@ def check_parity(work: Work, graphs: Sequence[OnnxArtifact], engines: Sequence[E
             trained,
             parent=graphs[0] if number else None,
             plan=plan if number else None,
+            labels=work.model.labels,
         )
         for number, graph in enumerate(graphs)
     ]
-    subjects += [Subject(engine, work.request.precision, trained) for engine in engines]
+    subjects += [Subject(engine, work.request.precision, trained, labels=work.model.labels) for engine in engines]
     subjects = [replace(subject, decoding=work.model.decoding) for subject in subjects]
 
     def batches(signature: ModelSignature) -> Iterable[Batch]:

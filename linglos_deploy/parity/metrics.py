@@ -12,14 +12,13 @@ import numpy.typing as npt
 
 from linglos_deploy.errors import DataError
 from linglos_deploy.parity.channels import ChannelSums
-from linglos_deploy.reports.parity import ERROR_QUANTILES, Flip, OutputMetrics, WorstSample
+from linglos_deploy.parity.classes import ClassSums, Picture
+from linglos_deploy.reports.parity import ERROR_QUANTILES, ClassAgreement, Flip, OutputMetrics, WorstSample
 
 MOST_RELATIVE = 1e9
 MOST_DB = 300.0
 EQUAL_DB = 150.0
 """SQNR from which a sample counts as equal, where a mean over samples is taken: float32 itself ends there."""
-TIE = 1e-6
-MOST_FLIPS = 20
 _BINS_PER_OCTAVE = 16
 _OCTAVES = 400
 """Absolute errors from 2**-300 to 2**100 are told apart, 16 to an octave: 4.4 % each."""
@@ -61,24 +60,25 @@ class Difference:
     _square_candidate: float = 0.0
     _square_difference: float = 0.0
     _worst_cosine: float = 1.0
-    _ranked: int = 0
-    _agreed: int = 0
+    _equal: int = 0
     _mismatched: int = 0
     _nonfinite_reference: int = 0
     _worst: list[tuple[float, float, int, str]] = field(default_factory=list)
     _sum_reference: float = 0.0
     _sum_db: float = 0.0
     _sum_square_db: float = 0.0
-    _agreed5: int = 0
-    _divergence: float = 0.0
-    _flips: list[tuple[float, int, Flip]] = field(default_factory=list)
     _error_counts: npt.NDArray[np.int64] = field(
         default_factory=lambda: np.zeros(_OCTAVES * _BINS_PER_OCTAVE + 1, np.int64)
     )
     _channels: ChannelSums = field(default_factory=ChannelSums)
+    _classes: ClassSums = field(default_factory=ClassSums)
 
     def update(
-        self, reference: npt.NDArray[np.generic], candidate: npt.NDArray[np.generic], ids: Sequence[str] = ()
+        self,
+        reference: npt.NDArray[np.generic],
+        candidate: npt.NDArray[np.generic],
+        ids: Sequence[str] = (),
+        picture: Picture | None = None,
     ) -> None:
         """Take in one batch.
 
@@ -86,6 +86,7 @@ class Difference:
             reference: Numbers of any type, N x ...
             candidate: Numbers of any type, the same shape.
             ids: Names of the N samples; their positions if empty.
+            picture: Draws a sample whose best class changed.
 
         Raises:
             DataError: The shapes differ, or there are no samples to tell apart.
@@ -100,10 +101,9 @@ class Difference:
         wanted, found = (_rows(array) for array in (reference, candidate))
         names = [ids[row] if ids else str(self._samples + row) for row in range(count)]
         if self.indices:
-            self._ranked += int(reference.size)
-            self._agreed += int((wanted == found).sum())
+            self._equal += int((wanted == found).sum())
         elif self.detailed and reference.ndim == 2 and wanted.shape[1] > 1:
-            self._compare_classes(wanted, found, names)
+            self._classes.update(wanted, found, names, picture)
         wanted, found = self._drop_nonfinite(wanted, found)
         if self.detailed:
             self._channels.update(wanted.reshape(reference.shape), found.reshape(reference.shape))
@@ -129,17 +129,15 @@ class Difference:
             cosine=_cosine(self._dot, self._square_reference, self._square_candidate),
             worst_cosine=self._worst_cosine,
             sqnr_db=_decibels(self._square_reference, self._square_difference),
-            top1_agreement=self._agreed / self._ranked if self._ranked else None,
+            top1_agreement=self._equal / max(self._values, 1) if self.indices else self._classes.top1_agreement(),
             mismatched_nonfinite=self._mismatched,
             nonfinite_reference=self._nonfinite_reference,
             mean_relative=_ratio(self._sum_abs, self._sum_reference),
             variation_db=self._channels.variation_db(),
             sample_db_mean=self._sum_db / max(self._samples, 1),
             sample_db_std=self._sample_db_std(),
-            top5_agreement=self._agreed5 / self._ranked
-            if self._ranked and self._channels.count > 5 and not self.indices
-            else None,
-            kl_divergence=self._divergence / self._ranked if self._ranked and not self.indices else None,
+            top5_agreement=self._classes.top5_agreement(),
+            kl_divergence=self._classes.divergence(),
             abs_quantiles=self._quantiles(),
             groups=self._channels.groups(),
             worst_channels=self._channels.worst(),
@@ -152,32 +150,11 @@ class Difference:
 
     def flips(self) -> tuple[Flip, ...]:
         """Return the samples whose best class is another one, those with the largest margins, largest first."""
-        return tuple(flip for _, _, flip in sorted(self._flips, key=lambda entry: (-entry[0], -entry[1])))
+        return self._classes.flips()
 
-    def _compare_classes(self, wanted: Floats, found: Floats, names: Sequence[str]) -> None:
-        self._ranked += len(wanted)
-        readable = ~(np.isnan(wanted).any(axis=1) | np.isnan(found).any(axis=1))
-        names = [names[int(row)] for row in np.flatnonzero(readable)]
-        wanted, found = wanted[readable], found[readable]
-        if not len(wanted):
-            return
-        best, choice = wanted.argmax(axis=1), found.argmax(axis=1)
-        chosen = np.take_along_axis(wanted, choice[:, None], axis=1)[:, 0]
-        tie = TIE * np.abs(wanted).max(axis=1, initial=0.0)
-        with np.errstate(invalid="ignore"):  # inf - inf
-            margins = wanted.max(axis=1) - chosen
-            agreed = (chosen == wanted.max(axis=1)) | (margins <= tie)
-        self._agreed += int(agreed.sum())
-        five = np.argpartition(-found, min(5, found.shape[1] - 1), axis=1)[:, :5]
-        self._agreed5 += int((five == best[:, None]).any(axis=1).sum())
-        self._divergence += float(_divergences(wanted, found).sum())
-        for row in np.flatnonzero(~agreed):
-            flip = Flip(names[row], int(best[row]), int(choice[row]), float(np.nan_to_num(margins[row])))
-            entry = (flip.margin, -self._samples - int(row), flip)
-            if len(self._flips) < MOST_FLIPS:
-                heapq.heappush(self._flips, entry)
-            else:
-                heapq.heappushpop(self._flips, entry)
+    def by_class(self) -> tuple[ClassAgreement, ...]:
+        """Return what became of the samples of each class of the reference, in class order."""
+        return self._classes.by_class()
 
     def _add_samples(self, wanted: Floats, found: Floats) -> None:
         for left, right in zip(wanted, found, strict=True):
@@ -232,21 +209,6 @@ class Difference:
             heapq.heappush(self._worst, entry)
         elif self._worst:
             heapq.heappushpop(self._worst, entry)
-
-
-def _divergences(wanted: Floats, found: Floats) -> Floats:
-    """Return the Kullback-Leibler divergence of both rows' softmax, in nats; infinite logits count as the largest."""
-    first, second = (_log_softmax(np.nan_to_num(rows, posinf=1e30, neginf=-1e30)) for rows in (wanted, found))
-    with np.errstate(invalid="ignore", over="ignore"):
-        terms = np.exp(first) * (first - second)
-    sums: Floats = np.nan_to_num(terms, posinf=MOST_RELATIVE).sum(axis=1)
-    return np.clip(sums, 0.0, MOST_RELATIVE)
-
-
-def _log_softmax(rows: Floats) -> Floats:
-    shifted = rows - rows.max(axis=1, keepdims=True)
-    result: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return result
 
 
 def _rows(array: npt.NDArray[np.generic]) -> Floats:

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from linglos_deploy.backends.base import Runner
 from linglos_deploy.choices import Precision
 from linglos_deploy.errors import DataError, UsageError
+from linglos_deploy.images.thumbnails import thumbnail
+from linglos_deploy.parity.classes import Picture
 from linglos_deploy.parity.metrics import Difference
 from linglos_deploy.parity.reached import digest_of
 from linglos_deploy.parity.recording import Recording, sample_digests
@@ -242,7 +244,7 @@ def check_parity(
                 if shapes[0] != shapes[1]:
                     misshapen.setdefault(output, _misshapen(output, images, *shapes))
                 else:
-                    difference.update(expected.outputs[output], found[output], expected.ids)
+                    difference.update(expected.outputs[output], found[output], expected.ids, _pictures(batch))
             advance(expected.count)
     if rows.taken != reference.samples:
         raise DataError(
@@ -302,8 +304,15 @@ def _judge(output: str, difference: Difference, limits: Limits, images: str, inp
         worst=difference.worst(),
         images=images,
         flips=difference.flips(),
+        classes=difference.by_class(),
         inputs=inputs,
     )
+
+
+def _pictures(batch: Batch) -> Picture:
+    """Return what draws a row of the first input that is images; others are not drawn."""
+    arrays = [np.asarray(array) for array in batch.values() if np.ndim(array) == 4]
+    return lambda row: thumbnail(arrays[0][row]) if arrays else ""
 
 
 @dataclass(frozen=True, slots=True)

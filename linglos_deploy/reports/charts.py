@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import html
 import math
+from collections.abc import Sequence
 
-from linglos_deploy.reports.document import Bar, BarChart, Chart, Histogram, LineChart, Tone, printable
+from linglos_deploy.reports.document import Bar, BarChart, Chart, ErrorGrowth, Histogram, LineChart, Tone, printable
 from linglos_deploy.reports.numbers import significant
 
 _WIDTH = 560
 _RIGHT = 64
 _ROW = 30
 _BAR = 14
-_CHARACTER = 6.4
+_CHARACTER = 7.0
 _MAX_LABEL = 34
 _LINE_HEIGHT = 170
 _LEFT_OF_LINE = 38
 _COUNTS_HEIGHT = 100
+_GROWTH_HEIGHT = 240
+_LEAST_ERROR, _LARGEST_ERROR = 1e-7, 10.0
+"""Relative errors between which a picture tells them apart: what float32 holds, and ten times the signal."""
 
 
 def draw(chart: Chart, *, name: str) -> str:
@@ -26,7 +30,9 @@ def draw(chart: Chart, *, name: str) -> str:
         chart: What to draw.
         name: Unique on the page; connects the drawing with its title for screen readers.
     """
-    if isinstance(chart, Histogram):
+    if isinstance(chart, ErrorGrowth):
+        drawing = _growth(chart)
+    elif isinstance(chart, Histogram):
         drawing = _histogram(chart)
     else:
         drawing = _bars(chart) if isinstance(chart, BarChart) else _line(chart)
@@ -34,7 +40,7 @@ def draw(chart: Chart, *, name: str) -> str:
         return ""
     drawing = drawing.replace("<svg ", f'<svg role="img" aria-labelledby="{name}" ', 1)
     return (
-        f'<figure><strong id="{name}">{escape(chart.title)}</strong>{drawing}'
+        f'<figure><strong id="{name}">{escape(chart.title)}</strong><div class="drawing">{drawing}</div>'
         f"<figcaption>{escape(chart.caption)}</figcaption></figure>"
     )
 
@@ -113,6 +119,80 @@ def _line(chart: LineChart) -> str:
             f"<title>{escape(f'{label}: {significant(value)}')}</title></circle>"
         )
     return f'<svg viewBox="0 0 {_WIDTH} {_LINE_HEIGHT}">{"".join(parts)}</svg>'
+
+
+def _growth(chart: ErrorGrowth) -> str:
+    """Draw errors as an area over the parts of the network, decades up, with the worst or the marked tensor named."""
+    if len(chart.errors) < 2:
+        return ""
+    errors = [min(max(error, _LEAST_ERROR), _LARGEST_ERROR) for error in chart.errors]
+    limit = None if chart.limit is None else min(max(chart.limit, _LEAST_ERROR), _LARGEST_ERROR)
+    shown = errors if limit is None else [*errors, limit]
+    low, high = math.floor(math.log10(min(shown))), math.ceil(math.log10(1.2 * max(shown)))
+    left, top, bottom = 46, 20, _GROWTH_HEIGHT - 22
+    width = _WIDTH - left - 8
+
+    def place(index: float, error: float) -> tuple[float, float]:
+        up = (math.log10(error) - low) / (high - low)
+        return left + width * (index + 0.5) / len(errors), bottom - (bottom - top) * up
+
+    parts = _bands(chart.stages, left=left, width=width, top=top, bottom=bottom)
+    for decade in range(low, high + 1):
+        _, y = place(0, 10.0**decade)
+        parts.append(f'<line class="grid" x1="{left}" x2="{_WIDTH - 8}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="axis" x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{_percent(decade)}</text>')
+    points = [place(index, error) for index, error in enumerate(errors)]
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    parts.append(f'<polygon class="area" points="{points[0][0]:.1f},{bottom} {line} {points[-1][0]:.1f},{bottom}"/>')
+    parts.append(f'<polyline class="line" points="{line}"/>')
+    if limit is not None:
+        _, y = place(0, limit)
+        parts.append(f'<line class="limit" x1="{left}" x2="{_WIDTH - 8}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(
+            f'<text class="limit-text" x="{_WIDTH - 10}" y="{y - 5:.1f}" text-anchor="end">'
+            f"limit {escape(significant(100 * limit))} %</text>"
+        )
+    worst = max(range(len(errors)), key=errors.__getitem__)
+    told = chart.labels.index(chart.marked) if chart.marked in chart.labels else worst
+    for index, (x, y) in enumerate(points):
+        tone = "bad" if index == told else "neutral"
+        parts.append(
+            f'<circle class="point tone-{tone}" cx="{x:.1f}" cy="{y:.1f}" r="{4 if index == told else 1.8}"><title>'
+            f"{escape(f'{chart.labels[index]}: {significant(100 * chart.errors[index])} %')}</title></circle>"
+        )
+    x, y = points[told]
+    side = "end" if x > _WIDTH / 2 else "start"
+    said = f"{_shorten(chart.labels[told])}  {significant(100 * chart.errors[told])} %"
+    parts.append(
+        f'<text x="{x + (-8 if side == "end" else 8):.1f}" y="{max(y - 7, 12):.1f}" text-anchor="{side}">'
+        f"{escape(said)}</text>"
+    )
+    return f'<svg viewBox="0 0 {_WIDTH} {_GROWTH_HEIGHT}">{"".join(parts)}</svg>'
+
+
+def _bands(stages: Sequence[str], *, left: float, width: float, top: float, bottom: float) -> list[str]:
+    """Shade every other part of the network, and name the parts that have room for it."""
+    parts, start, number = [], 0, 0
+    for index in range(1, len(stages) + 1):
+        if index < len(stages) and stages[index] == stages[start]:
+            continue
+        x, wide = left + width * start / len(stages), width * (index - start) / len(stages)
+        if number % 2:
+            parts.append(
+                f'<rect class="band" x="{x:.1f}" y="{top}" width="{wide:.1f}" height="{bottom - top}">'
+                f"<title>{escape(stages[start])}</title></rect>"
+            )
+        if wide >= _CHARACTER * len(stages[start]):
+            parts.append(
+                f'<text class="axis" x="{x + wide / 2:.1f}" y="{bottom + 15}" text-anchor="middle">'
+                f"{escape(stages[start])}</text>"
+            )
+        start, number = index, number + 1
+    return parts
+
+
+def _percent(decade: int) -> str:
+    return f"{10 ** (decade + 2)} %" if decade >= -2 else f"{10.0 ** (decade + 2):.{-decade - 2}f} %"
 
 
 def _histogram(chart: Histogram) -> str:

@@ -62,12 +62,16 @@ class Table:
         columns: Their headings.
         rows: From top to bottom.
         first: Rows that a summary shows, where there are too many to read; ``None`` for all.
+        folded: Whether a page shows it only to those who ask for it.
+        leading: Whether it stands above the charts.
     """
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     first: int | None = None
+    folded: bool = False
+    leading: bool = False
 
     def __post_init__(self) -> None:
         if any(len(row) != len(self.columns) for row in self.rows):
@@ -163,7 +167,66 @@ class Histogram:
     marks: tuple[Mark, ...] = ()
 
 
-Chart = BarChart | LineChart | Histogram
+@dataclass(frozen=True, slots=True)
+class ErrorGrowth:
+    """Errors along a graph from its inputs to its outputs, on a logarithmic scale.
+
+    Attributes:
+        title: What it shows.
+        caption: How to read it.
+        labels: Name of each tensor.
+        errors: Of each tensor, relative to its size.
+        stages: Part of the network that each tensor belongs to.
+        limit: Where a line is drawn; ``None`` for none.
+        marked: The tensor that the picture is about; the worst one if ``None``.
+    """
+
+    title: str
+    caption: str
+    labels: tuple[str, ...]
+    errors: tuple[float, ...]
+    stages: tuple[str, ...]
+    limit: float | None = None
+    marked: str | None = None
+
+
+Chart = BarChart | LineChart | Histogram | ErrorGrowth
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A picture with what is to be said of it.
+
+    Attributes:
+        picture: A data URI of a PNG file; anything else is not shown.
+        title: Such as the name of a file.
+        before: What was said of it.
+        after: What is said of it now.
+        share: Length of the bar below, from 0 to 1.
+        text: What the bar says, in words.
+    """
+
+    picture: str
+    title: str
+    before: str
+    after: str
+    share: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """Pictures side by side.
+
+    Attributes:
+        title: What they have in common.
+        caption: How to read them.
+        cards: In reading order.
+    """
+
+    title: str
+    caption: str
+    cards: tuple[Card, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +260,7 @@ class Section:
         tables: All numbers.
         notes: What else the reader should know.
         checks: Every criterion, for test reports.
+        galleries: Shown in HTML only; tables say the same.
     """
 
     title: str
@@ -208,6 +272,7 @@ class Section:
     tables: tuple[Table, ...] = ()
     notes: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
+    galleries: tuple[Gallery, ...] = ()
 
 
 @singledispatch

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from linglos_deploy import __version__
 from linglos_deploy.files import atomic_file
 from linglos_deploy.reports.charts import draw, escape
-from linglos_deploy.reports.document import Cell, Section, Table, all_sections, overall
+from linglos_deploy.reports.document import Card, Cell, Column, Gallery, Section, Table, all_sections, overall
 from linglos_deploy.reports.style import STYLE
+
+_PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+={0,2}")
+"""What a report may put into a page; it may come from anywhere."""
 
 
 def write_html(reports: Iterable[object], path: Path, *, title: str = "linglos-deploy report") -> None:
@@ -39,7 +43,7 @@ def to_html(reports: Iterable[object], *, title: str = "linglos-deploy report") 
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <meta name="color-scheme" content="light dark">
 <title>{escape(title)}</title>
 <style>{STYLE}</style>
@@ -65,31 +69,70 @@ def _section(section: Section, number: int) -> str:
         f'<div class="title"><h2>{escape(section.title)}</h2>{_badge(section.passed)}</div>',
         f'<p class="summary">{escape(section.summary)}</p>' if section.summary else "",
         "".join(f'<p class="warning" role="note">{escape(text)}</p>' for text in section.warnings),
+        _tables(table for table in section.tables if table.leading),
         f'<div class="charts">{charts}</div>' if charts else "",
-        f'<div class="tables">{"".join(_table(table) for table in section.tables if table.rows)}</div>',
+        "".join(_gallery(gallery) for gallery in section.galleries if gallery.cards),
+        _tables(table for table in section.tables if not table.leading),
         _list("Notes", section.notes),
         _facts(section),
     ]
     return f'<section id="section-{number}">{"".join(parts)}</section>\n'
 
 
+def _gallery(gallery: Gallery) -> str:
+    cards = "".join(_card(card) for card in gallery.cards)
+    return f'<h3>{escape(gallery.title)}</h3><div class="gallery">{cards}</div>' + (
+        f'<p class="caption">{escape(gallery.caption)}</p>' if gallery.caption else ""
+    )
+
+
+def _card(card: Card) -> str:
+    shown = f'<img src="{card.picture}" alt="">' if _PICTURE.fullmatch(card.picture) else '<span class="blank"></span>'
+    share = min(max(card.share, 0.0), 1.0)
+    return (
+        f'<article class="card">{shown}<div><p class="name" title="{escape(card.title)}">{escape(card.title)}</p>'
+        f'<p class="answers"><span class="tone-good">{escape(card.before)}</span> <span aria-label="became">→</span> '
+        f'<span class="tone-bad">{escape(card.after)}</span></p>'
+        f'<svg class="margin" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect class="track" width="100" height="4"/><rect class="fill" width="{100 * share:.1f}" height="4"/></svg>'
+        f'<p class="name">{escape(card.text)}</p></div></article>'
+    )
+
+
+def _tables(tables: Iterable[Table]) -> str:
+    shown = "".join(_table(table) for table in tables if table.rows)
+    return f'<div class="tables">{shown}</div>' if shown else ""
+
+
 def _table(table: Table) -> str:
     head = "".join(f'<th scope="col"{_numeric(column.numeric)}>{escape(column.title)}</th>' for column in table.columns)
+    prose = any(column.prose for column in table.columns)
     rows = "".join(
         "<tr>"
-        + "".join(_cell(cell, numeric=column.numeric) for cell, column in zip(row, table.columns, strict=True))
+        + "".join(_cell(cell, column, named=prose) for cell, column in zip(row, table.columns, strict=True))
         + "</tr>"
         for row in table.rows
     )
-    return (
-        f'<div><h3>{escape(table.title)}</h3><div class="scroll" tabindex="0" role="region" '
-        f'aria-label="{escape(table.title)}"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></div>'
+    shown = (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}">'
+        f"<table{_class('prose' if prose else '')}><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
+    title = escape(table.title)
+    if table.folded:
+        count = f"{len(table.rows)} row" + "s" * (len(table.rows) != 1)
+        return f"<details><summary><h3>{title}</h3> <span>{count}</span></summary>{shown}</details>"
+    return f"<div><h3>{title}</h3>{shown}</div>"
 
 
-def _cell(cell: Cell, *, numeric: bool) -> str:
-    classes = " ".join(name for name in ("number" if numeric else "", f"tone-{cell.tone}") if name)
-    return f'<td class="{classes}">{escape(cell.text)}</td>'
+def _cell(cell: Cell, column: Column, *, named: bool) -> str:
+    """Return a cell; ``named`` where a narrow page puts it on a line of its own, with its column's title."""
+    classes = " ".join(name for name in ("number" if column.numeric else "", f"tone-{cell.tone}") if name)
+    name = f' data-column="{escape(column.title)}"' if named and column.title else ""
+    return f'<td class="{classes}"{name}>{escape(cell.text)}</td>'
+
+
+def _class(name: str) -> str:
+    return f' class="{name}"' if name else ""
 
 
 def _numeric(numeric: bool) -> str:

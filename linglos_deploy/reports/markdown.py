@@ -54,13 +54,19 @@ def _section(section: Section) -> list[str]:
     blocks += [f"> **Warning:** {_text(warning)}" for warning in section.warnings]
     for table in section.tables:
         if table.rows:
-            blocks += [f"### {_text(table.title)}", _table(table)]
+            blocks += _titled(table)
     if section.notes:
         blocks.append("\n".join(f"- {_text(note)}" for note in section.notes))
     if section.facts:
         facts = "\n".join(f"- {_text(name)}: {_text(value)}" for name, value in section.facts)
         blocks.append(f"<details><summary>Conditions</summary>\n\n{facts}\n\n</details>")
     return blocks
+
+
+def _titled(table: Table) -> list[str]:
+    if table.folded:
+        return [f"<details><summary>{_text(table.title)}</summary>\n\n{_table(table)}\n\n</details>"]
+    return [f"### {_text(table.title)}", _table(table)]
 
 
 def _table(table: Table) -> str:

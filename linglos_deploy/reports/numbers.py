@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+_TINY = 1e-10
+"""Distance from 1 from which nines are no longer counted one by one."""
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -39,10 +41,12 @@ def file_size(count: float) -> str:
 def similarity(cosine: float) -> str:
     """Return a cosine with as many nines as it has.
 
-    >>> similarity(0.99874), similarity(0.99999912), similarity(1.0)
-    ('0.9987', '0.99999912', '1')
+    >>> similarity(0.99874), similarity(0.99999912), similarity(1 - 2e-14), similarity(1.0)
+    ('0.9987', '0.99999912', '1 - 2e-14', '1')
     """
     gap = 1 - cosine
+    if 0 < gap < _TINY:
+        return f"1 - {gap:.0e}"
     if gap <= 0:
         return f"{cosine:.4g}"
     return f"{cosine:.{max(4, 1 - math.floor(math.log10(gap)))}f}"

@@ -166,12 +166,33 @@ class Flip:
         reference: Best class of the reference.
         candidate: Best class of the candidate.
         margin: How much higher the reference rates its own class than the candidate's; a small one is a near tie.
+        candidate_margin: How much higher the candidate rates its own class than the reference's.
+        picture: What the model was given, small, as a data URI of a PNG file; empty if it was no image.
     """
 
     id: str
     reference: int
     candidate: int
     margin: float
+    candidate_margin: float = 0.0
+    picture: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassAgreement:
+    """What became of the samples whose best class is one of the reference's.
+
+    Attributes:
+        index: The class.
+        samples: Samples that the reference puts there.
+        agreed: Those that the candidate puts there too.
+        mostly: The class to which the candidate puts most of the others; ``None`` if there are none.
+    """
+
+    index: int
+    samples: int
+    agreed: int
+    mostly: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +207,7 @@ class OutputParity:
         images: Which images these were, such as ``"golden"``; empty if there is one set only.
         flips: Samples whose best class is another one, the clearest first.
         inputs: Digest of all inputs in order, which tells whether two checks saw the same images; empty if unknown.
+        classes: The best class, class by class, for outputs of N x classes.
     """
 
     output: str
@@ -195,6 +217,7 @@ class OutputParity:
     images: str = ""
     flips: tuple[Flip, ...] = ()
     inputs: str = ""
+    classes: tuple[ClassAgreement, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -271,6 +294,14 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """A tensor that was looked at, and its SQNR in dB."""
+
+    tensor: str
+    sqnr_db: float
+
+
+@dataclass(frozen=True, slots=True)
 class ParityReport:
     """The verdict on one candidate.
 
@@ -284,6 +315,8 @@ class ParityReport:
         passed: Whether every criterion of every output holds, the proof does, and no finding speaks against it.
         proof: Whether a derived graph is its parent; ``None`` where there is no parent to compare with.
         findings: What else was checked: places in a batch, inner tensors, what was reached before.
+        labels: Names of the classes, in the order of the outputs; empty if unknown.
+        growth: SQNR of inner tensors to those of the parent, in graph order; empty where they were not compared.
     """
 
     reference: str
@@ -295,6 +328,8 @@ class ParityReport:
     passed: bool
     proof: StructuralProof | None = None
     findings: tuple[Finding, ...] = ()
+    labels: tuple[str, ...] = ()
+    growth: tuple[Probe, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,14 +387,6 @@ class LayerReport:
     first_beyond: str | None
     limit_db: float
     misshapen: tuple[Misshapen, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """A tensor that was looked at, and its SQNR in dB."""
-
-    tensor: str
-    sqnr_db: float
 
 
 @dataclass(frozen=True, slots=True)

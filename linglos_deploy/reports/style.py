@@ -47,6 +47,7 @@ section {
 figure { margin: 1.3rem 0 0; min-width: 0; max-width: 43rem; }
 figcaption { font-size: .82rem; color: var(--soft); margin-top: .35rem; }
 figure strong { display: block; font-size: .82rem; font-weight: 600; color: var(--soft); margin-bottom: .4rem; }
+.drawing { overflow-x: auto; }
 svg { display: block; width: 100%; height: auto; font: 12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 svg text { fill: var(--text); paint-order: stroke; stroke: var(--card); stroke-width: 4px; stroke-linejoin: round; }
 svg .axis { fill: var(--soft); font-size: 11px; }
@@ -59,10 +60,36 @@ svg .reach { stroke: var(--reach); stroke-width: 1.5; }
 svg .limit { stroke: var(--limit); stroke-width: 1.5; stroke-dasharray: 4 3; }
 svg .limit-text { fill: var(--limit); font-size: 11px; }
 svg .line { fill: none; stroke: var(--bar); stroke-width: 1.6; stroke-linejoin: round; }
+svg .area { fill: var(--bar); opacity: .13; }
+svg .band { fill: var(--stripe); }
 svg .point { fill: var(--bar); }
 svg .point.tone-bad { fill: var(--bad); }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)); gap: .7rem; }
+.card {
+  display: flex; gap: .8rem; align-items: center; min-width: 0; padding: .6rem; border: 1px solid var(--line);
+  border-radius: .5rem; background: var(--stripe); break-inside: avoid;
+}
+.card > div { min-width: 0; flex: 1; }
+.card img, .blank {
+  flex: none; width: 4.5rem; height: 4.5rem; border-radius: .3rem; object-fit: contain; background: #0003;
+  image-rendering: pixelated;
+}
+.card p { margin: 0; }
+.name { color: var(--soft); font-size: .76rem; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.answers { font-weight: 600; overflow-wrap: anywhere; line-height: 1.35; }
+.answers .tone-good { color: var(--good); }
+.answers .tone-bad { color: var(--bad); }
+svg.margin { height: .28rem; margin: .35rem 0 .25rem; border-radius: 1rem; }
+svg.margin .track { fill: var(--line); }
+svg.margin .fill { fill: var(--bar); }
+.caption { margin: .5rem 0 0; font-size: .82rem; color: var(--soft); max-width: 75ch; }
 .tables { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 0 2rem; }
-.tables > div { min-width: 0; max-width: 100%; }
+.tables > * { min-width: 0; max-width: 100%; }
+details { flex-basis: 100%; margin-top: .9rem; }
+summary { cursor: pointer; }
+summary h3 { display: inline; }
+summary span { color: var(--soft); font-size: .78rem; }
+details .scroll { margin-top: .6rem; }
 .scroll { width: fit-content; max-width: 100%; overflow-x: auto; border: 1px solid var(--line); border-radius: .45rem; }
 .scroll:focus-visible { outline: 2px solid var(--bar); }
 table { border-collapse: collapse; font-size: .88rem; }
@@ -82,9 +109,26 @@ li { margin: .15rem 0; }
 dt { font-size: .78rem; color: var(--soft); }
 dd { margin: 0; font-size: .9rem; overflow-wrap: anywhere; }
 footer { margin: 1.5rem 0 0; color: var(--soft); font-size: .82rem; }
+@media (max-width: 34rem) {
+  body { padding: 1rem .6rem; }
+  section { padding: 1rem .8rem; }
+  .drawing svg { min-width: 22rem; font-size: 14px; }
+  svg .axis, svg .limit-text { font-size: 13px; }
+  .prose, .prose tbody, .prose tr, .prose td { display: block; }
+  .prose thead { display: none; }
+  .prose tr { padding: .5rem .75rem; border-bottom: 1px solid var(--line); }
+  .prose tbody tr:last-child { border-bottom: 0; }
+  .prose td { padding: .1rem 0; border: 0; text-align: left; white-space: normal; overflow-wrap: anywhere; }
+  .prose td[data-column]::before { content: attr(data-column) ": "; color: var(--soft); font-weight: 400; }
+}
 @media print {
   body { background: #fff; padding: 0; }
-  section { border: 0; padding: 0; break-inside: avoid-page; }
+  section { border: 0; padding: 0; }
+  figure, .card, tr { break-inside: avoid; }
+  .scroll, .drawing { overflow: visible; width: auto; }
+  table { font-size: .72rem; }
+  td { overflow-wrap: anywhere; }
   nav { display: none; }
+  details::details-content { content-visibility: visible; height: auto; }
 }
 """

@@ -283,6 +283,7 @@ def bundle_subjects(bundle: Bundle, precision: Precision | None = None) -> list[
             trained,
             parent=parent if index else None,
             plan=plan if Precision(entry.precision).is_int8 else None,
+            labels=manifest.labels,
         )
         for index, entry in enumerate(manifest.graphs)
         if precision in (None, Precision(entry.precision))
@@ -290,7 +291,7 @@ def bundle_subjects(bundle: Bundle, precision: Precision | None = None) -> list[
     if not subjects:
         bundle.find_graph(precision)  # says which there are
     subjects += [
-        Subject(bundle.engine(entry), Precision(entry.precision), trained)
+        Subject(bundle.engine(entry), Precision(entry.precision), trained, labels=manifest.labels)
         for entry in manifest.engines
         if precision in (None, Precision(entry.precision))
     ]

@@ -28,7 +28,15 @@ from linglos_deploy.parity.structure import prove
 from linglos_deploy.parity.verdict import Criteria, Limits, check_parity
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.plan import QuantPlan
-from linglos_deploy.reports.parity import Finding, LayerReport, Location, OutputParity, ParityReport, StructuralProof
+from linglos_deploy.reports.parity import (
+    Finding,
+    LayerReport,
+    Location,
+    OutputParity,
+    ParityReport,
+    Probe,
+    StructuralProof,
+)
 from linglos_deploy.signature import Batch, Decoding, ModelSignature
 from linglos_deploy.tasks.registry import load_task
 
@@ -63,6 +71,7 @@ class Subject:
         counterpart: The graph whose inner tensors it is compared with, if another one than ``parent``.
         plan: The quantization plan that it carries out, if it is known.
         decoding: What its outputs mean, if it is known.
+        labels: Names of its classes, if they are known.
     """
 
     graph: OnnxArtifact | EngineArtifact
@@ -72,6 +81,7 @@ class Subject:
     counterpart: OnnxArtifact | None = None
     plan: QuantPlan | None = None
     decoding: Decoding | None = None
+    labels: tuple[str, ...] = ()
 
     @property
     def indices(self) -> frozenset[str]:
@@ -264,6 +274,8 @@ def _put_together(
         passed=proven and all(output.passed for output in outputs) and all(f.passed is not False for f in findings),
         proof=proof,
         findings=tuple(findings),
+        labels=subject.labels,
+        growth=tuple(Probe(layer.tensor, round(layer.metrics.sqnr_db, 1)) for layer in layers.layers) if layers else (),
     )
     noise = next((images.noise_db for images in sets if images.noise_db), {})
     reached = reached_by(

@@ -13,7 +13,7 @@ import xmlschema
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linglos_deploy.reports.document import Check, Section, sections_of
+from linglos_deploy.reports.document import Check, Section, all_sections, sections_of
 from linglos_deploy.reports.junit import to_junit, write_junit
 from linglos_deploy.reports.parity import Finding, StructuralDifference, StructuralProof
 from tests.reports.examples import (
@@ -52,7 +52,8 @@ def suites_of(*reports: object) -> dict[str, junitparser.TestSuite]:
 def test_every_report_is_valid_and_can_be_read() -> None:
     text = to_junit(all_reports(), when=WHEN)
     SCHEMA.validate(text)
-    assert len(list(junitparser.JUnitXml.fromstring(text.encode()))) == 6
+    judged = [section for section in all_sections(all_reports()) if section.passed is not None]
+    assert len(list(junitparser.JUnitXml.fromstring(text.encode()))) == len(judged) > 4
 
 
 texts = st.text(max_size=20)

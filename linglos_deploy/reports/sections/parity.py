@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from linglos_deploy.reports.document import (
     Bar,
     BarChart,
+    Card,
     Cell,
     Check,
     Column,
+    ErrorGrowth,
+    Gallery,
     LineChart,
     Section,
     Table,
@@ -18,6 +22,7 @@ from linglos_deploy.reports.document import (
 )
 from linglos_deploy.reports.numbers import significant, similarity
 from linglos_deploy.reports.parity import (
+    ERROR_QUANTILES,
     CriterionResult,
     Finding,
     LayerReport,
@@ -26,12 +31,14 @@ from linglos_deploy.reports.parity import (
     OutputParity,
     ParityOutcome,
     ParityReport,
+    Probe,
     StructuralProof,
 )
 
 _WORST_LAYERS = 15
 _ALWAYS = ("Difference per output", "Criteria", "Samples that differ most")
 _MOST_DIFFERENCES = 20
+_FEW_CLASSES, _MOST_CLASSES = 20, 30
 _METRIC_NAMES = {
     Metric.MISMATCHED_NONFINITE: "mismatched NaN or infinity",
     Metric.MAX_RELATIVE: "largest relative difference",
@@ -82,15 +89,19 @@ def parity_sections(report: ParityReport) -> tuple[Section, ...]:
                 ("samples", str(report.samples)),
             ),
             warnings=report.warnings,
-            charts=(chart,) if report.outputs else (),
+            charts=(*((chart,) if report.outputs else ()), *_growth_chart(report)),
+            galleries=_galleries(report),
             tables=tuple(
                 table
                 for table in (
+                    _failures_table(checks),
                     _findings_table(report),
                     _metrics_table(report.outputs),
                     _criteria_table(report.outputs),
                     _worst_table(report.outputs),
-                    _flip_table(report.outputs),
+                    _error_table(report.outputs),
+                    _flip_table(report.outputs, report.labels),
+                    _class_table(report.outputs, report.labels),
                     _channel_table(report.outputs),
                 )
                 if table.rows or table.title in _ALWAYS
@@ -167,12 +178,12 @@ def location_sections(report: Location) -> tuple[Section, ...]:
     facts = [("compared with", report.reference), ("tensors", str(report.tensors)), ("runs", str(report.runs))]
     if report.layer is not None:
         facts += [("layer", str(report.layer)), ("node", str(report.node)), ("reads", ", ".join(report.feeds))]
-    chart = LineChart(
-        title="SQNR of the tensors that were looked at (dB)",
-        caption="From input to output.",
-        labels=tuple(probe.tensor for probe in report.probes),
-        values=tuple(probe.sqnr_db for probe in report.probes),
-        limit=report.limit_db,
+    chart = growth_of(
+        report.probes,
+        title="The tensors that were looked at",
+        caption="Error in percent of each tensor's size, from input to output.",
+        limit_db=report.limit_db,
+        marked=report.tensor,
     )
     return (
         Section(
@@ -221,6 +232,19 @@ def _finding_checks(findings: Sequence[Finding]) -> tuple[Check, ...]:
     return tuple(Check(finding.name, finding.passed, finding.found, finding.expected) for finding in findings)
 
 
+def _failures_table(checks: Sequence[Check]) -> Table:
+    return Table(
+        title="What fails",
+        columns=(Column("check"), Column("found", prose=True), Column("limit", prose=True)),
+        leading=True,
+        rows=tuple(
+            (Cell(check.name), Cell(check.found, Tone.BAD), Cell(check.limit))
+            for check in checks
+            if check.passed is False
+        ),
+    )
+
+
 def _findings_table(report: ParityReport) -> Table:
     checks = (*_proof_checks(report.proof), *_finding_checks(report.findings))
     verdicts = {
@@ -230,29 +254,158 @@ def _findings_table(report: ParityReport) -> Table:
     }
     return Table(
         title="Proof, places in a batch, inner tensors, what was reached before",
-        columns=(Column("what"), Column("found"), Column("expected"), Column("verdict")),
+        columns=(
+            Column("what", prose=True),
+            Column("found", prose=True),
+            Column("expected", prose=True),
+            Column("verdict"),
+        ),
         rows=tuple(
             (Cell(check.name), Cell(check.found), Cell(check.limit), verdicts[check.passed]) for check in checks
         ),
     )
 
 
-def _flip_table(outputs: Sequence[OutputParity]) -> Table:
+def growth_of(
+    probes: Sequence[Probe], *, title: str, caption: str, limit_db: float | None = None, marked: str | None = None
+) -> ErrorGrowth:
+    """Return the picture of the error through the network: 10^(-SQNR/20) of each tensor, part by part."""
+    return ErrorGrowth(
+        title=title,
+        caption=caption,
+        labels=tuple(probe.tensor for probe in probes),
+        errors=tuple(10 ** (-probe.sqnr_db / 20) for probe in probes),
+        stages=tuple(_stage(probe.tensor) for probe in probes),
+        limit=None if limit_db is None else 10 ** (-limit_db / 20),
+        marked=marked,
+    )
+
+
+def _stage(tensor: str) -> str:
+    """Return the part of the network that a tensor's name begins with: its first word, and a number behind it."""
+    words = re.split(r"[./:]+", tensor.strip("/"))
+    return ".".join(words[:2]) if len(words) > 1 and words[1].isdigit() else words[0]
+
+
+def _growth_chart(report: ParityReport) -> tuple[ErrorGrowth, ...]:
+    if len(report.growth) < 2:
+        return ()
+    parent = report.proof.parent if report.proof is not None else "its reference"
+    caption = f"Noise of each inner tensor next to {parent}, in percent of its signal, from input to output."
+    return (
+        growth_of(
+            report.growth,
+            title="How the error grows through the network",
+            caption=f"{caption} A step shows the layer that costs most; the worst tensor is named.",
+        ),
+    )
+
+
+def _galleries(report: ParityReport) -> tuple[Gallery, ...]:
+    """Return the samples that flipped, with what both say of them."""
+    found: list[Gallery] = []
+    for output in sorted(report.outputs, key=lambda output: -output.metrics.samples):
+        largest = max((flip.margin for flip in output.flips), default=0.0)
+        cards = tuple(
+            Card(
+                picture=flip.picture,
+                title=flip.id,
+                before=_class_name(flip.reference, report.labels),
+                after=_class_name(flip.candidate, report.labels),
+                share=flip.margin / largest if largest > 0 else 0.0,
+                text=f"margin {significant(flip.margin)}, then {significant(flip.candidate_margin)}",
+            )
+            for flip in output.flips
+        )
+        if cards:
+            caption = (
+                f"The reference says the first, {report.candidate} the second. The margin is how much higher the first"
+                " is rated than the second; a small one is a near tie. Then: how much higher the second is rated now."
+            )
+            found.append(Gallery(f"Answers that changed: {_place(output)}", "" if found else caption, cards))
+    return tuple(found)
+
+
+def _class_name(index: int, labels: Sequence[str]) -> str:
+    return labels[index] if index < len(labels) else str(index)
+
+
+def _class_table(outputs: Sequence[OutputParity], labels: Sequence[str]) -> Table:
+    """Class by class, those that lost most first; where none lost, all of a few classes."""
+    rows = [(output, found) for output in outputs for found in output.classes]
+    lost = [(output, found) for output, found in rows if found.agreed < found.samples]
+    shown = sorted(lost or (rows if len(rows) <= _FEW_CLASSES else []), key=lambda row: row[1].agreed / row[1].samples)
+    return Table(
+        title="Best class, class by class" + ("" if len(lost) <= _MOST_CLASSES else f": the worst {_MOST_CLASSES}"),
+        columns=(
+            Column("output"),
+            Column("class of the reference"),
+            Column("samples", True),
+            Column("kept", True),
+            Column("share", True),
+            Column("mostly taken for"),
+        ),
+        rows=tuple(
+            (
+                Cell(_place(output)),
+                Cell(_class_name(found.index, labels)),
+                Cell(str(found.samples)),
+                Cell(str(found.agreed)),
+                Cell(f"{found.agreed / found.samples:.1%}", Tone.BAD if found.agreed < found.samples else Tone.GOOD),
+                Cell("–" if found.mostly is None else _class_name(found.mostly, labels)),
+            )
+            for output, found in shown[:_MOST_CLASSES]
+        ),
+        first=10,
+        folded=not lost,
+    )
+
+
+def _error_table(outputs: Sequence[OutputParity]) -> Table:
+    quantiles = tuple(
+        Column(f"{share:.1%} below" if share > 0.99 else f"{share:.0%} below", True) for share in ERROR_QUANTILES
+    )
+    return Table(
+        title="Absolute errors, and classes as distributions",
+        folded=True,
+        columns=(
+            Column("output"),
+            *quantiles,
+            Column("mean relative", True),
+            Column("top-5", True),
+            Column("KL divergence, nats", True),
+        ),
+        rows=tuple(
+            (
+                Cell(_place(output)),
+                *(Cell(significant(error)) for error in output.metrics.abs_quantiles),
+                Cell(significant(output.metrics.mean_relative)),
+                Cell("–" if output.metrics.top5_agreement is None else f"{output.metrics.top5_agreement:.2%}"),
+                Cell("–" if output.metrics.kl_divergence is None else significant(output.metrics.kl_divergence)),
+            )
+            for output in outputs
+            if len(output.metrics.abs_quantiles) == len(ERROR_QUANTILES)
+        ),
+    )
+
+
+def _flip_table(outputs: Sequence[OutputParity], labels: Sequence[str]) -> Table:
     return Table(
         title="Samples whose best class is another one",
+        folded=True,
         columns=(
             Column("output"),
             Column("sample"),
-            Column("reference", True),
-            Column("candidate", True),
+            Column("reference"),
+            Column("candidate"),
             Column("margin", True),
         ),
         rows=tuple(
             (
                 Cell(_place(output)),
                 Cell(flip.id),
-                Cell(str(flip.reference)),
-                Cell(str(flip.candidate)),
+                Cell(_class_name(flip.reference, labels)),
+                Cell(_class_name(flip.candidate, labels)),
                 Cell(significant(flip.margin)),
             )
             for output in outputs
@@ -264,6 +417,7 @@ def _flip_table(outputs: Sequence[OutputParity]) -> Table:
 def _channel_table(outputs: Sequence[OutputParity]) -> Table:
     return Table(
         title="Channels by order of magnitude",
+        folded=True,
         columns=(Column("output"), Column("channels"), Column("root mean square", True), Column("SQNR dB", True)),
         rows=tuple(
             (
@@ -324,6 +478,7 @@ def _metrics_table(outputs: Sequence[OutputParity]) -> Table:
 def _criteria_table(outputs: Sequence[OutputParity]) -> Table:
     return Table(
         title="Criteria",
+        folded=True,
         columns=(
             Column("output"),
             Column("criterion"),
@@ -348,6 +503,7 @@ def _criteria_table(outputs: Sequence[OutputParity]) -> Table:
 def _worst_table(outputs: Sequence[OutputParity]) -> Table:
     return Table(
         title="Samples that differ most",
+        folded=True,
         columns=(Column("output"), Column("sample"), Column("cosine", True), Column("max abs", True)),
         rows=tuple(
             (Cell(_place(output)), Cell(sample.id), Cell(similarity(sample.cosine)), Cell(significant(sample.max_abs)))
