@@ -318,7 +318,7 @@ def check_parity(
     model: Model | None = None,
     data: StrPath | None = None,
     precision: Precision | str | None = None,
-    images: int = 256,
+    images: int | None = None,
     threads: int = 0,
     layers: bool | None = None,
     locate: bool = False,
@@ -339,7 +339,7 @@ def check_parity(
         model: The PyTorch model to check against, in any form that :func:`export` takes.
         data: Images to check on; a bundle brings golden ones.
         precision: Check only the bundle's graph of this precision; for two graphs, whose criteria apply.
-        images: Largest number of images.
+        images: Largest number of images of ``data``; 256 if ``None``.
         threads: Threads of ONNX Runtime, 0 for its own choice.
         layers: Whether inner tensors are compared with the float32 graph's: judged if ``None``, and reported if true.
         locate: Whether the first tensor is looked for that is not what it should be.

@@ -92,4 +92,10 @@ class RunError(LinglosError):
 
 
 class OutputError(LinglosError):
-    """The result could not be written: disk full, no permission, or the place is taken."""
+    """The result could not be written: disk full, or no permission."""
+
+
+class PlaceTakenError(OutputError):
+    """Something lies where the result should go, and nobody said that it may be replaced: wrong usage."""
+
+    exit_code = 2

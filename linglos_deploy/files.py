@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from linglos_deploy.errors import OutputError
+from linglos_deploy.errors import OutputError, PlaceTakenError
 
 _CHUNK = 2**20
 
@@ -82,17 +82,18 @@ def check_free(path: Path, *, replace: bool) -> None:
     """Check that a directory may be written at ``path``, before any work is spent on it.
 
     Raises:
-        OutputError: ``path`` is a file, or a directory with contents and ``replace`` is false, or not writable.
+        PlaceTakenError: ``path`` is a file, or a directory with contents and ``replace`` is false.
+        OutputError: It is not writable.
     """
     if path.exists() and not path.is_dir():
-        raise OutputError(
+        raise PlaceTakenError(
             f"'{path}' is in the way.",
             found="a file",
             expected="a new or empty directory",
             next_step="choose another place with --output",
         )
     if path.is_dir() and any(path.iterdir()) and not replace:
-        raise OutputError(
+        raise PlaceTakenError(
             f"The output directory '{path}' is not empty.",
             found=f"{sum(1 for _ in path.iterdir())} entries",
             expected="a new or empty directory",
@@ -114,17 +115,17 @@ def check_new(path: Path, *, replace: bool) -> None:
     """Check that a file may be written at ``path``, before any work is spent on it.
 
     Raises:
-        OutputError: ``path`` is a directory, or a file and ``replace`` is false.
+        PlaceTakenError: ``path`` is a directory, or a file and ``replace`` is false.
     """
     if path.is_dir():
-        raise OutputError(
+        raise PlaceTakenError(
             f"'{path}' is in the way.",
             found="a directory",
             expected="the name of a file",
             next_step=f"--output {path / 'NAME'}",
         )
     if path.exists() and not replace:
-        raise OutputError(
+        raise PlaceTakenError(
             f"'{path}' exists already.",
             found=f"a file of {path.stat().st_size} bytes",
             expected="a new file",

@@ -89,7 +89,8 @@ class TableSummary:
     Attributes:
         graph_digest: SHA-256 of the graph it belongs to.
         data_digest: Digest of the images.
-        image_count: Images seen.
+        image_count: Images seen, or samples of another kind.
+        of_images: Whether they were images.
         synthetic: Whether they were made up.
         tools: Versions of what made it.
         tensors: What was seen, by name.
@@ -98,6 +99,7 @@ class TableSummary:
     graph_digest: str
     data_digest: str
     image_count: int
+    of_images: bool
     synthetic: bool
     tools: Mapping[str, str]
     tensors: tuple[TensorSummary, ...]
@@ -225,6 +227,7 @@ def summarize_table(table: CalibrationTable) -> TableSummary:
         graph_digest=table.graph_digest,
         data_digest=table.data_digest,
         image_count=table.image_count,
+        of_images=table.preprocess is not None,
         synthetic=table.synthetic,
         tools=dict(table.tools),
         tensors=tuple(

@@ -119,12 +119,12 @@ def complete_method(incomplete: str) -> list[str]:
 
 
 ThresholdMethod = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--method",
         metavar="NAME",
         autocompletion=complete_method,
-        help=f"How INT8 ranges follow from what was seen: {', '.join(builtin_methods())}.",
+        help=f"How INT8 ranges follow from what was seen: {', '.join(builtin_methods())} [weighted].",
     ),
 ]
 Percentile = Annotated[
@@ -132,7 +132,7 @@ Percentile = Annotated[
     typer.Option("--percentile", help="Share of values, in percent, that --method percentile keeps [99.99]."),
 ]
 WeightBits = Annotated[
-    int, typer.Option("--weight-bits", min=7, max=8, help="7 keeps x86 CPUs without VNNI from overflowing.")
+    int | None, typer.Option("--weight-bits", min=7, max=8, help="7 keeps x86 CPUs without VNNI from overflowing [8].")
 ]
 NodesToExclude = Annotated[
     list[str] | None,
@@ -528,21 +528,26 @@ def build_spec(workspace: str | None, optimization_level: int | None, sm: str | 
     )
 
 
-def quant_scheme(method: str, percentile: float | None, weight_bits: int, exclude: list[str] | None) -> QuantScheme:
-    """Put together how ranges become INT8 scales.
+def quant_scheme(
+    method: str | None, percentile: float | None, weight_bits: int | None, exclude: list[str] | None
+) -> QuantScheme:
+    """Put together how ranges become INT8 scales; what was not given is as usual.
 
     Raises:
         UsageError: A percentile that nothing uses, or one that is no percentage.
     """
     from linglos_deploy.quantization.scheme import QuantScheme
 
-    scheme = QuantScheme(method=method, weight_bits=weight_bits, exclude=tuple(exclude or ()))
+    usual = QuantScheme()
+    scheme = QuantScheme(
+        method=method or usual.method, weight_bits=weight_bits or usual.weight_bits, exclude=tuple(exclude or ())
+    )
     if percentile is None:
         return scheme
-    if method != "percentile":
+    if scheme.method != "percentile":
         raise UsageError(
             "--percentile belongs to --method percentile.",
-            found=f"--percentile {percentile:g} and --method {method}",
+            found=f"--percentile {percentile:g} and --method {scheme.method}",
             expected="both, or neither",
             next_step=f"--method percentile --percentile {percentile:g}",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -27,7 +28,7 @@ def tensor(name: str, *, maximum: float = 1.0, bound: float = 1.0, nonfinite: in
 
 
 def table(*tensors: TensorSummary, synthetic: bool = False) -> TableSummary:
-    return TableSummary("ab" * 32, "cd" * 32, 3, synthetic=synthetic, tools={}, tensors=tensors)
+    return TableSummary("ab" * 32, "cd" * 32, 3, of_images=True, synthetic=synthetic, tools={}, tensors=tensors)
 
 
 def plan(quantized: int, kept: int) -> QuantPlan:
@@ -119,3 +120,20 @@ def test_the_same_facts_are_in_every_format() -> None:
         assert "1 tensors seen on 3 synthetic images" in text
         assert "clip mse" in text
         assert "useless for accuracy" in text
+
+
+def test_names_within_a_reason_are_shortened_and_not_broken() -> None:
+    name = "decoder.layers.11.self_attention.value_projection/MatMul_output_0"
+    reason = f"its input '{name}' stays in floating point"
+    decision = NodeDecision("n" * 60, "MatMul", "y", False, reason, "x", "w", 1, None)
+    shown = summary(replace(plan(0, 0), nodes=(decision,)), every_row=True, width=100)
+    table = shown.partition("Too narrow")[0]
+    assert re.search(r"'decod\S*…\S*output_0'", table)
+    assert name not in shown.replace("\n", "").partition("Too narrow")[0]
+
+
+def test_only_images_are_called_images() -> None:
+    assert "ranges from 3 samples" in to_text([plan(1, 0)])
+    assert "ranges from 3 images" in to_text([replace(plan(1, 0), preprocess_digest="ef" * 32)])
+    assert "seen on 3 images" in to_text([table(tensor("a"))])
+    assert "seen on 3 synthetic samples" in to_text([replace(table(tensor("a"), synthetic=True), of_images=False)])

@@ -90,6 +90,11 @@ def test_every_command_reads_every_option_that_it_takes() -> None:
         (("quantize", GRAPH, "--table", TABLE, "--save-plan", "x.onnx", "-o", "x.onnx"), "--save-plan"),
         (("calibrate", "merge", TABLE, TABLE, "--resume", "--per-channel", "-o", "x.table"), "--per-channel"),
         (("calibrate", GRAPH, "--strict", "-o", "x.table"), "--data"),
+        (("calibrate", GRAPH, "--data", "images", "--shape", "1x3x32x32", "-o", "x.table"), "--shape"),
+        (("calibrate", GRAPH, "--shape", "1x3x32x32", "-o", "x.table"), "--imgsz"),
+        (("quantize", GRAPH, "--plan", "tiny/plan.json", "--method", "mse", "-o", "x.onnx"), "--method"),
+        (("quantize", GRAPH, "--plan", "tiny/plan.json", "--weight-bits", "8", "-o", "x.onnx"), "--weight-bits"),
+        (("parity", "tiny", "--images", "3"), "--images 3 without --data"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
@@ -343,15 +348,24 @@ def test_tables_and_graphs_are_replaced_with_force_only(here: Path) -> None:
         (here / name).write_text("mine")
     quantize = ("quantize", GRAPH, "--table", TABLE)
     with nothing_changes(here):
-        run("calibrate", GRAPH, "--data", "images", "-o", "seen.table").explain(4, "exists already", "--force")
-        run("calibrate", "merge", TABLE, "-o", "seen.table").explain(4, "exists already", "--force")
-        run(*quantize, "-o", "x.onnx").explain(4, "'x.onnx' exists", "--force")
-        run(*quantize, "-o", "new.onnx", "--save-plan", "p.json").explain(4, "'p.json' exists", "--force")
-        run(*quantize, "-o", "new.onnx", "--save-plan", "p.json", "--dry-run").explain(4, "'p.json' exists", "--force")
+        run("calibrate", GRAPH, "--data", "images", "-o", "seen.table").explain(2, "exists already", "--force")
+        run("calibrate", "merge", TABLE, "-o", "seen.table").explain(2, "exists already", "--force")
+        run(*quantize, "-o", "x.onnx").explain(2, "'x.onnx' exists", "--force")
+        run(*quantize, "-o", "new.onnx", "--save-plan", "p.json").explain(2, "'p.json' exists", "--force")
+        run(*quantize, "-o", "new.onnx", "--save-plan", "p.json", "--dry-run").explain(2, "'p.json' exists", "--force")
     run("calibrate", GRAPH, "--data", "images", "-o", "seen.table", "--force").expect(0)
     run("calibrate", "merge", TABLE, "-o", "seen.table", "--force").expect(0)
     run(*quantize, "-o", "x.onnx", "--force").expect(0)
     assert all((here / name).read_bytes() != b"mine" for name in ("seen.table", "x.onnx", "x.plan.json"))
+
+
+def test_a_dry_run_leaves_the_plan_that_the_real_run_then_makes_again(here: Path) -> None:
+    call = ("quantize", GRAPH, "--table", TABLE, "-o", "y.onnx")
+    run(*call, "--dry-run").expect(0)
+    with nothing_changes(here):
+        run(*call, "--weight-bits", "7").explain(2, "'y.plan.json' exists", "--force")
+    run(*call).expect(0)
+    assert (here / "y.onnx").is_file()
 
 
 def test_quantize_does_not_replace_what_a_manifest_vouches_for(here: Path) -> None:

@@ -85,5 +85,5 @@ def test_names_with_brackets_are_shown_as_they_are(name: str) -> None:
     doctor = doctor_report()
     assert name in shown(screens.show_doctor, replace(doctor, machine=replace(doctor.machine, cpu=name)))
     summary = TensorSummary(name, -1.0, 1.0, 0.0, 0.5, 0, dict.fromkeys(builtin_methods(), 1.0))
-    table = TableSummary("00", "00", 3, synthetic=True, tools={}, tensors=(summary,))
+    table = TableSummary("00", "00", 3, of_images=True, synthetic=True, tools={}, tensors=(summary,))
     assert name in shown(screens.show_described, table)

@@ -98,5 +98,10 @@ class _InPieces:
 
 
 def _place_of_one(values: NDArray) -> Place:  # type: ignore[type-arg]
-    """Return where more images would lie than the one that the tensor holds: one after the other."""
+    """Return where more images would lie than the one that the tensor holds: one after the other.
+
+    Behind something else where only there is room for one: a state of (layers, 1, channels) is that of one image.
+    """
+    if values.ndim > 2 and values.shape[0] > 1 and values.shape[1] == 1:
+        return ImagesAt(1)
     return ImagesAt(0, inner=max(1, values.shape[0])) if values.ndim else NotApart.SHARED

@@ -47,7 +47,9 @@ def parity(
             "--data", callback=options.must_exist, metavar="PATH", help="Images; a bundle brings golden ones."
         ),
     ] = None,
-    images: Annotated[int, typer.Option("--images", min=1, help="Check at most this many images.")] = 256,
+    images: Annotated[
+        int | None, typer.Option("--images", min=1, help="Check at most this many images of --data [256].")
+    ] = None,
     precision: Annotated[
         Precision | None,
         typer.Option("--precision", help="Only the bundle's graph of this precision; else limits of this one."),

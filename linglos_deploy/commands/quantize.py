@@ -37,9 +37,9 @@ def quantize(
             "--plan", callback=options.must_exist, metavar="FILE", help="Carry out this plan instead of making one."
         ),
     ] = None,
-    method: options.ThresholdMethod = "weighted",
+    method: options.ThresholdMethod = None,
     percentile: options.Percentile = None,
-    weight_bits: options.WeightBits = 8,
+    weight_bits: options.WeightBits = None,
     nodes_to_exclude: options.NodesToExclude = None,
     output: Annotated[
         Path | None,
@@ -89,6 +89,16 @@ def quantize(
     from linglos_deploy.graph.feeds import parse_shapes
     from linglos_deploy.screens import show_plan
 
+    if plan is not None:
+        options.refuse_unused(
+            "quantize --plan",
+            {
+                "--method": method,
+                "--percentile": percentile,
+                "--weight-bits": weight_bits,
+                "--nodes-to-exclude": nodes_to_exclude,
+            },
+        )
     result = api.quantize(
         model,
         output,

@@ -14,7 +14,8 @@ REASONS = 5
 @sections_of.register
 def plan_sections(plan: QuantPlan) -> tuple[Section, ...]:
     """The share of layers that become INT8, the reasons of the others, and a row for every layer, those first."""
-    source = "synthetic images" if plan.synthetic else "images"
+    what = "images" if plan.preprocess_digest else "samples"
+    source = f"synthetic {what}" if plan.synthetic else what
     kept = [node for node in plan.nodes if not node.quantize]
     reasons = Counter(node.reason for node in kept)
     return (
@@ -22,7 +23,7 @@ def plan_sections(plan: QuantPlan) -> tuple[Section, ...]:
             title="Quantization plan",
             summary=f"{len(plan.quantized_nodes)} of {len(plan.nodes)} layers become INT8; "
             f"ranges from {plan.image_count} {source}.",
-            warnings=_warnings(plan),
+            warnings=_warnings(plan, source),
             facts=(
                 ("method", str(plan.scheme.method)),
                 ("graph", f"SHA-256 {plan.graph_digest}"),
@@ -34,8 +35,8 @@ def plan_sections(plan: QuantPlan) -> tuple[Section, ...]:
     )
 
 
-def _warnings(plan: QuantPlan) -> tuple[str, ...]:
-    warnings = ["The ranges come from synthetic images: useless for accuracy."] if plan.synthetic else []
+def _warnings(plan: QuantPlan, source: str) -> tuple[str, ...]:
+    warnings = [f"The ranges come from {source}: useless for accuracy."] if plan.synthetic else []
     if hopeless := sorted(plan.hopeless_tensors, key=lambda decision: decision.expected_db or 0.0):
         named = ", ".join(f"{decision.tensor} ({decision.expected_db:.0f} dB)" for decision in hopeless[:3])
         warnings.append(

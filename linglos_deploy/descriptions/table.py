@@ -12,8 +12,6 @@ from linglos_deploy.reports.document import Cell, Column, Section, Table, Tone, 
 DEFAULT = "weighted"
 """The method whose bounds a summary shows."""
 
-SYNTHETIC = "The images are synthetic: good for graphs and latency, useless for accuracy."
-
 
 @sections_of.register
 def table_sections(table: CalibrationTable) -> tuple[Section, ...]:
@@ -31,9 +29,12 @@ def table_sections(table: CalibrationTable) -> tuple[Section, ...]:
 @sections_of.register
 def summary_sections(table: TableSummary) -> tuple[Section, ...]:
     """A row for every tensor, those with the furthest outliers first."""
-    source = "synthetic images" if table.synthetic else "images"
+    what = "images" if table.of_images else "samples"
+    source = f"synthetic {what}" if table.synthetic else what
     broken = [tensor.tensor for tensor in table.tensors if tensor.nonfinite]
-    warnings = [SYNTHETIC] if table.synthetic else []
+    warnings = []
+    if table.synthetic:
+        warnings.append(f"The {what} are synthetic: good for graphs and latency, useless for accuracy.")
     if broken:
         warnings.append(f"{len(broken)} tensors held NaN or infinite values: {', '.join(broken[:3])}")
     return (

@@ -135,6 +135,31 @@ def make_profiles(
     return tuple(profiles)
 
 
+def shapes_to_give(signature: ModelSignature, *, usual_sizes: SizeProfile | None = None) -> tuple[str, ...]:
+    """Return what ``--shape`` has to say before profiles can be made, with ``SIZE`` for every number that is missing.
+
+    >>> shapes_to_give(ModelSignature((TensorSpec("x", "float32", ("batch", 3, "a", 8)),), ()))
+    ('x=SIZEx3xSIZEx8',)
+
+    Args:
+        signature: Of the graph.
+        usual_sizes: Heights and widths of axes of that name.
+    """
+    ranges = _Ranges(symbols={}, batch=DEFAULT_BATCHES[0], usual_sizes=usual_sizes)
+    missing = []
+    for spec in signature.inputs:
+        try:
+            ranges.profile(ModelSignature((spec,), ()), {})
+        except UsageError:
+            missing.append(f"{spec.name}={sizes_to_give(spec)}")
+    return tuple(missing)
+
+
+def sizes_to_give(spec: TensorSpec) -> str:
+    """Return a shape as ``--shape`` takes it, with ``SIZE`` for what the graph leaves open."""
+    return "x".join("SIZE" if is_open(dim) else str(dim) for dim in spec.dims)
+
+
 def make_profile(signature: ModelSignature, sizes: Mapping[str, Range]) -> dict[str, ShapeRange]:
     """Return a profile from a range per open axis, by the axis' name.
 
@@ -300,7 +325,6 @@ def _check_used(
 def _no_range(spec: TensorSpec, axis: int) -> UsageError:
     dim = spec.dims[axis]
     name = "" if is_unnamed(dim) else f" ('{dim}')"
-    sizes = "x".join("SIZE" if is_open(dim) else str(dim) for dim in spec.dims)
     more = ", or --profile 1,1,8 for batches" if axis_role_by_place(spec, axis) == "batch" else ""
     if image_axis(spec) is not None:
         more = ", or --profile 1,1,8 --size-profile 320,640,960 for batches and sizes of images"
@@ -308,5 +332,5 @@ def _no_range(spec: TensorSpec, axis: int) -> UsageError:
         f"Axis {axis}{name} of input '{spec.name}' may have any size, and nobody said which ones the engine serves.",
         found=spec.describe(),
         expected="a range for every open axis",
-        next_step=f"--shape '{spec.name}={sizes}' with a number for every SIZE, or MIN:BEST:MAX{more}",
+        next_step=f"--shape '{spec.name}={sizes_to_give(spec)}' with a number for every SIZE, or MIN:BEST:MAX{more}",
     )

@@ -17,6 +17,7 @@ import torch
 from onnxscript import opset18 as op
 from onnxscript.optimizer import fold_constants_ir
 from torch import Tensor, nn
+from torch.fx import config as fx_config
 
 from linglos_deploy.artifacts import BATCH_AXIS, TorchModel
 from linglos_deploy.backends.calling import Flat
@@ -39,7 +40,8 @@ class Trace:
     Attributes:
         model: The graph, as PyTorch's exporter leaves it.
         input_shapes: One shape per input.
-        output_shapes: One shape per output; dynamic sizes are named after the inputs', such as ``"height_div_32"``.
+        output_shapes: One shape per output; dynamic sizes are named after the inputs', such as ``"height_div_32"``
+            or ``"height_times_2"``.
         parameter_names: What PyTorch calls each weight, by its name in the graph.
         warnings: Which axes became fixed, or which sizes the graph is limited to.
     """
@@ -107,14 +109,20 @@ def capture_and_translate(module: nn.Module, sample: Tensor, *, opset: int) -> o
 
 @contextmanager
 def quiet_exporter() -> Iterator[None]:
-    """Hold back the exporter's remarks about itself: optional packages, captured graphs, its own deprecated calls."""
-    before = logging.root.manager.disable
+    """Hold back the exporter's remarks about itself: optional packages, captured graphs, its own deprecated calls.
+
+    Nor does it note for each node where in Python it was made, which the graph does not keep, and which takes half of
+    the time of a large capture.
+    """
+    before, traces = logging.root.manager.disable, fx_config.do_not_emit_stack_traces
     logging.disable(max(before, logging.WARNING))
+    fx_config.do_not_emit_stack_traces = True
     try:
         with warnings.catch_warnings(), redirect_stderr(cast(TextIO, _WithoutGraphs())):
             warnings.simplefilter("ignore")
             yield
     finally:
+        fx_config.do_not_emit_stack_traces = traces
         logging.disable(before)
 
 
@@ -418,8 +426,13 @@ def _dim(size: int | torch.SymInt, symbols: dict[object, str], divisor: int, fal
         return symbols[expression]
     for symbol, name in symbols.items():
         if expression.free_symbols == {symbol}:
-            sizes = [int(expression.subs(symbol, scale * divisor)) for scale in (2, 3, 5, 7)]
-            ratio = 2 * divisor // max(1, sizes[0])
-            if [scale * divisor // ratio for scale in (2, 3, 5, 7)] == sizes and (divisor % ratio == 0):
-                return f"{name}_div_{ratio}" if ratio > 1 else name
+            given = [scale * divisor for scale in (2, 3, 5, 7)]
+            sizes = [int(expression.subs(symbol, size)) for size in given]
+            if sizes == given:
+                return name
+            ratio, factor = given[0] // max(sizes[0], 1), sizes[0] // given[0]
+            if ratio > 1 and divisor % ratio == 0 and [size // ratio for size in given] == sizes:
+                return f"{name}_div_{ratio}"
+            if factor > 1 and [size * factor for size in given] == sizes:  # what is sampled up
+                return f"{name}_times_{factor}"
     return fallback

@@ -18,8 +18,6 @@ from linglos_deploy.graph.topology import attribute, value_shapes
 from linglos_deploy.images.layout import likely_layout
 from linglos_deploy.signature import Dim, ModelSignature, TensorSpec
 
-DEFAULT_IMAGE_SIZE = (224, 224)
-
 _SAME_VALUES = frozenset(
     {
         "Cast",
@@ -44,7 +42,7 @@ class Sizes:
 
     Attributes:
         batch: Number of images; see :func:`~.axes.input_axes` for where they lie.
-        image_size: Height and width of images; 224 x 224 if ``None``.
+        image_size: Height and width of images, where the graph leaves them open.
         shapes: Whole shapes of inputs by name, instead of the others; ``""`` stands for the only input.
     """
 
@@ -191,10 +189,9 @@ def _usual(spec: TensorSpec, sizes: Sizes, batch_axis: int | None) -> tuple[int 
     if batch_axis is not None:
         wanted[batch_axis] = sizes.batch
     layout = likely_layout(spec)
-    if layout is not None:
+    if layout is not None and sizes.image_size is not None:
         for place, axis in enumerate(layout.spatial_axes):
-            if sizes.image_size is not None or isinstance(spec.dims[axis], str):
-                wanted[axis] = (sizes.image_size or DEFAULT_IMAGE_SIZE)[place]
+            wanted[axis] = sizes.image_size[place]
     return tuple(wanted)
 
 
@@ -205,7 +202,8 @@ def _size(spec: TensorSpec, axis: int, dim: Dim, wanted: int | None) -> int:
                 f"Axis {axis} of '{spec.name}' may have any size; none was asked for.",
                 found=spec.describe(),
                 expected="a size for every axis",
-                next_step=f"--shape {spec.name}={'x'.join(str(d) if isinstance(d, int) else '…' for d in spec.dims)}",
+                next_step=f"--shape {spec.name}={'x'.join(str(d) if isinstance(d, int) else '…' for d in spec.dims)}, "
+                "or real input with --data",
             )
         return wanted
     if wanted is not None and wanted != dim:

@@ -27,6 +27,9 @@ from linglos_deploy.images.tensors import open_tensors, whole
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.signature import ModelSignature, TensorSpec
 
+_INDICES = ("int32", "int64")
+"""Types of what picks rows of a table."""
+
 EVERYTHING_TO_SAY = "--mean 0.5 --std 0.5 --imgsz 224 (with the model's own numbers)"
 
 
@@ -85,7 +88,9 @@ def open_inputs(
     """
     arrays = data.suffix.lower() in ARRAY_FILES and data.is_file()
     if arrays and (spec is None or len(model.signature.inputs) > 1):
-        return open_tensors(data, model.signature, input_axes(model.signature).axes)
+        integers = any(tensor.dtype in _INDICES for tensor in model.signature.inputs)
+        rows = index_ranges(load_onnx(model.path)) if integers else {}
+        return open_tensors(data, model.signature, input_axes(model.signature).axes, rows=rows)
     if spec is None and data.exists():
         raise _unknown(model, f"how images become its input, and '{data}' holds images")
     return open_dataset(data, spec or PreprocessSpec(), verify=verify, progress=progress)

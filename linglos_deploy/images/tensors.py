@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -192,13 +192,16 @@ def whole(source: TensorSource) -> TensorDataset:
     return TensorDataset(source, tuple(range(len(source.ids))), source.listing)
 
 
-def open_tensors(path: Path, signature: ModelSignature, axes: Axes) -> TensorDataset:
+def open_tensors(
+    path: Path, signature: ModelSignature, axes: Axes, *, rows: Mapping[str, int] | None = None
+) -> TensorDataset:
     """Open an ``.npz`` of arrays by input name; a single array of another name feeds a single input.
 
     Args:
         path: The file.
         signature: Of the model.
         axes: Along which axis of each input the samples lie.
+        rows: How many rows the table has that an integer input picks from; its values are held against that.
 
     Raises:
         DataError: The file is damaged, an input has no array, or one does not fit its input.
@@ -237,6 +240,7 @@ def open_tensors(path: Path, signature: ModelSignature, axes: Axes) -> TensorDat
             labels=labels,
             count=counts.pop(),
             listing=_listing(path),
+            rows=dict(rows or {}),
             arrays={
                 name: array if axes[name] == 0 else array.whole()  # rows of other axes do not lie together in the file
                 for name, array in arrays.items()
@@ -255,6 +259,7 @@ class StoredTensors:
     count: int
     listing: str
     arrays: Mapping[str, StoredArray | AnyArray]
+    rows: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -269,9 +274,23 @@ class StoredTensors:
     def read(self, index: int) -> dict[str, AnyArray]:
         """Read one sample; see :class:`TensorSource`."""
         sample = {name: _at(array, self.axes[name], index) for name, array in self.arrays.items()}
-        for array in sample.values():
+        for name, array in sample.items():
             check_finite(array, self.path, index)
+            if name in self.rows:
+                _check_rows(name, array, self.rows[name], sample=f"{self.path.name}[{index}]")
         return sample
+
+
+def _check_rows(name: str, indices: AnyArray, rows: int, *, sample: str) -> None:
+    """Check that indices pick rows that there are; negative ones count from the end, as in ONNX."""
+    wrong = indices[(indices < -rows) | (indices >= rows)]
+    if wrong.size:
+        raise DataError(
+            f"Sample '{sample}' picks rows that the model does not have.",
+            found=f"{wrong.flat[0]} in '{name}', and {wrong.size - 1} more such values",
+            expected=f"0 to {rows - 1}: '{name}' picks from a table of {rows} rows",
+            next_step="use the tokenizer, or the numbering, that belongs to this model",
+        )
 
 
 def _listing(path: Path) -> str:

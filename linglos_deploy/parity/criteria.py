@@ -87,7 +87,9 @@ def read_criteria(path: Path | None, options: Mapping[str, float | None] | None 
     Raises:
         UsageError: The file is missing or not TOML, or names something that there is not.
     """
-    everywhere = {_known(name, NAMES, "limit", "an option"): limit for name, limit in (options or {}).items()}
+    everywhere = _changes(
+        {name: False if limit is None else limit for name, limit in (options or {}).items()}, "limits"
+    )
     if path is None:
         return CriteriaFile(everywhere=everywhere)
     try:

@@ -72,7 +72,7 @@ class MeasurementPlan:
         threads: Threads a run, the same for every candidate; each gives rows of its own. 0 leaves the choice to each
             backend, so that candidates may differ.
         image_size: Height and width for models that take any; ``None`` for the size that the first
-            model with a fixed one insists on, else the model's own, else 224 x 224.
+            model with a fixed one insists on, else the model's own; an error where none says it.
         shapes: Whole shapes of inputs by name, for models that leave other sizes open than those of images.
         data: An ``.npz`` of arrays by input name whose first samples are run, instead of random numbers.
         processes: Processes of each candidate; ``None`` for as many as the precision needs.

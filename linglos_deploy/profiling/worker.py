@@ -25,6 +25,8 @@ from linglos_deploy.backends.base import Device, Noted, OperatorTimer, Runner, R
 from linglos_deploy.errors import DataError, LinglosError, MissingDependencyError, UsageError
 from linglos_deploy.graph.axes import input_axes
 from linglos_deploy.graph.feeds import Sizes, index_ranges, synthetic_feeds
+from linglos_deploy.graph.metadata import stated_preprocessing
+from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.images.tensors import open_tensors
 from linglos_deploy.profiling.inputs import image_size_of
 from linglos_deploy.profiling.messages import (
@@ -104,8 +106,8 @@ def _open(request: OpenRequest, stack: ExitStack) -> tuple[_Session, Reply]:
     runner = stack.enter_context(backend.open(artifact, **where))
     opened = time.perf_counter()
     image_size = request.image_size
-    if image_size is None and isinstance(artifact, TorchModel) and artifact.preprocess is not None:
-        image_size = artifact.preprocess.input_size
+    if image_size is None and (spec := _preprocessing(artifact)) is not None:
+        image_size = spec.input_size
     try:
         batch = _input(request, runner.signature, artifact, image_size)
     except DataError as error:  # the model is open; it is what was asked of it that does not fit
@@ -123,6 +125,13 @@ def _open(request: OpenRequest, stack: ExitStack) -> tuple[_Session, Reply]:
         notes=runner.notes if isinstance(runner, Noted) else (),
     )
     return _Session(request.backend, backend, artifact, runner, batch, request.operators), Reply(opened=reply)
+
+
+def _preprocessing(artifact: Artifact) -> PreprocessSpec | None:
+    """Return how images become a model's input, where the model says it."""
+    if isinstance(artifact, TorchModel):
+        return artifact.preprocess
+    return stated_preprocessing(artifact.path) if isinstance(artifact, OnnxArtifact) else None
 
 
 def _input(

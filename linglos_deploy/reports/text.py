@@ -62,7 +62,7 @@ def fit(table: Table, width: int) -> Table:
     """Make a table fit into ``width`` characters.
 
     Minor columns are left out, the last one first; then names are shortened in the middle, the longest most. Sentences
-    are wrapped by the renderer and need no more room than a few words.
+    are wrapped by the renderer and need no more room than a few words; a word that is longer is shortened, too.
     """
     while _width(table) > width:
         minor = [index for index, column in enumerate(table.columns) if column.minor]
@@ -78,7 +78,7 @@ def fit(table: Table, width: int) -> Table:
         room = max(_SHORTEST, widths[longest] - (_width(table) - width))
         others = [widths[index] for index in names if index != longest and widths[index] < widths[longest]]
         table = _shortened(table, longest, max(room, *others) if others else room)
-    return table
+    return _with_whole_words(table, width)
 
 
 def shorten(name: str, length: int) -> str:
@@ -108,6 +108,21 @@ def _width(table: Table) -> int:
 def _without(table: Table, index: int) -> Table:
     rows = tuple((*row[:index], *row[index + 1 :]) for row in table.rows)
     return replace(table, columns=(*table.columns[:index], *table.columns[index + 1 :]), rows=rows)
+
+
+def _with_whole_words(table: Table, width: int) -> Table:
+    """Shorten the words of sentences that are wider than their column, which would be broken anywhere."""
+    prose = [index for index, column in enumerate(table.columns) if column.prose]
+    others = [taken for index, taken in enumerate(_widths(table)) if index not in prose]
+    room = max((width - sum(others) - 3 * len(table.columns)) // max(len(prose), 1), _PROSE)
+    for index in prose:
+        texts = [" ".join(shorten(word, room) for word in row[index].text.split(" ")) for row in table.rows]
+        rows = tuple(
+            (*row[:index], replace(row[index], text=text), *row[index + 1 :])
+            for row, text in zip(table.rows, texts, strict=True)
+        )
+        table = replace(table, rows=rows)
+    return table
 
 
 def _shortened(table: Table, index: int, length: int) -> Table:

@@ -67,6 +67,13 @@ class CalibrateRequest:
                 found="--dask together with --shard or --resume, or without --data",
                 expected="--dask ADDRESS --data PATH, where every worker sees PATH",
             )
+        if self.sizes != ONE and self.data is not None:
+            raise UsageError(
+                "Real input brings its own sizes.",
+                found="--shape together with --data",
+                expected="--shape for input that is made up, or --data",
+                next_step="leave --shape out",
+            )
         if self.strict and self.data is None:
             raise UsageError(
                 "Images that are made up cannot look wrong.",
@@ -138,6 +145,13 @@ def _calibration_images(
         what = "inputs are" if spec is None else "images are"
         progress.warn(f"The calibration {what} synthetic; give real ones with --data before you ship.")
         count = request.images or SYNTHETIC_IMAGES
+        if spec is not None and request.sizes != ONE:
+            raise UsageError(
+                "It is known already which images the graph takes.",
+                found=f"--shape, and {spec.describe()}",
+                expected="one of them",
+                next_step="--imgsz for images of another size",
+            )
         images = synthetic_inputs(model, spec, count=count, seed=request.seed, sizes=request.sizes)
     else:
         images = open_inputs(request.data, model, spec, progress=progress).limit(request.images, seed=request.seed)

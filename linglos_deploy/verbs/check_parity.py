@@ -52,6 +52,9 @@ from linglos_deploy.verbs.verdicts import (
 NOISE_IMAGES = 8
 """Images on which the reference's own noise is measured."""
 
+MOST_IMAGES = 256
+"""Images of the user's that are taken where nobody says how many."""
+
 PLAN = "plan.json"
 ORIGINAL = "model.onnx"
 TABLE = "calibration.table"
@@ -71,7 +74,7 @@ class ParityRequest:
         data: Check on these images, besides the golden ones of a bundle.
         precision: Check only the bundle's graph of this precision; for two graphs, whose criteria apply, if not those
             of what the graph is.
-        images: Largest number of images.
+        images: Largest number of the user's images; 256 if ``None``.
         threads: Threads of ONNX Runtime, 0 for its own choice.
         layers: Whether inner tensors are compared with those of the float32 graph: judged if ``None``, judged and
             reported one by one if true.
@@ -87,7 +90,7 @@ class ParityRequest:
     source: ModelSource | None = None
     data: Path | None = None
     precision: Precision | None = None
-    images: int = 256
+    images: int | None = None
     threads: int = 0
     layers: bool | None = None
     locate: bool = False
@@ -195,6 +198,13 @@ def _check_bundle(request: ParityRequest, bundle: Bundle, progress: Progress) ->
             found=", ".join(request.preprocess.given),
             expected="no options about preprocessing",
             next_step="leave them out, or name two graphs",
+        )
+    if request.images is not None and request.data is None:
+        raise UsageError(
+            "A bundle's golden images are all taken.",
+            found=f"--images {request.images} without --data",
+            expected="--images with --data, or neither",
+            next_step=f"linglos-deploy parity {request.candidate} --data images/ --images {request.images}",
         )
     if request.source is not None and request.data is None:
         raise UsageError(
@@ -516,4 +526,4 @@ def _open_data(
 ) -> Dataset | None:
     if request.data is None:
         return None
-    return open_inputs(request.data, graph, spec, progress=progress).limit(request.images)
+    return open_inputs(request.data, graph, spec, progress=progress).limit(request.images or MOST_IMAGES)

@@ -12,6 +12,7 @@ from linglos_deploy.artifacts import OnnxArtifact, load_onnx, open_onnx
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.bundle import is_bundle
 from linglos_deploy.calibration.table import CalibrationTable
+from linglos_deploy.codec import to_json
 from linglos_deploy.errors import UsageError
 from linglos_deploy.exporters.conversion import convert_opset
 from linglos_deploy.files import atomic_file, check_new
@@ -118,15 +119,18 @@ def quantize_graph(request: QuantizeRequest, *, progress: Progress = SILENT) -> 
     """
     graph_file = float_graph(request.model, verb="quantize")
     _check_places(request, graph_file)
-    for path in _outputs(request):
-        check_new(path, replace=request.replace)
+    if request.plan is None and not _plan_path(request).is_file():
+        check_new(_plan_path(request), replace=request.replace)
+    if not request.dry_run:
+        check_new(request.out, replace=request.replace)
     with _quantizable(open_onnx(graph_file), request, progress) as model:
+        plan = _make_plan(model, request)
+        if request.plan is None and not _lies_there(plan, request):
+            check_new(_plan_path(request), replace=request.replace)
         if request.dry_run:
-            plan = _make_plan(model, request)
             return QuantizeResult(None, _save_plan(plan, request), plan)
         with atomic_file(request.out) as partial:
             with progress.stage("Quantizing"):
-                plan = _make_plan(model, request)
                 graph = apply_plan(model, plan, out=partial)
             plan_file = _save_plan(plan, request)
         return QuantizeResult(replace(graph, path=request.out), plan_file, plan)
@@ -220,3 +224,9 @@ def _save_plan(plan: QuantPlan, request: QuantizeRequest) -> Path | None:
     path = _plan_path(request)
     plan.save(path)
     return path
+
+
+def _lies_there(plan: QuantPlan, request: QuantizeRequest) -> bool:
+    """Whether the very same plan lies where it shall go: a dry run left it."""
+    path = _plan_path(request)
+    return path.is_file() and path.read_text(encoding="utf-8", errors="replace") == to_json(plan)

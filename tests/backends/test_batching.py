@@ -90,6 +90,14 @@ def test_graphs_of_one_image_lay_their_outputs_out_like_their_inputs(tmp_path: P
         np.testing.assert_array_equal(runner.run({"x": images})["y"], images.reshape(20, 2))
 
 
+def test_a_state_of_one_image_gets_the_others_behind_its_layers(tmp_path: Path) -> None:
+    nodes, rank = LAYOUTS["time first"]
+    values = np.random.default_rng(0).standard_normal((3, 5, 2)).astype(np.float32)
+    state = graph(tmp_path / "s.onnx", nodes, [1, 5, 2], [None] * rank)
+    with AnyBatch(OnnxRuntime(threads=1)).open(state) as runner:
+        np.testing.assert_array_equal(runner.run({"x": values})["y"], np.swapaxes(values, 0, 1))
+
+
 @pytest.mark.parametrize(("batch", "images"), [(1, 2), (3, 2), (3, 4)])
 def test_outputs_whose_size_depends_on_the_values_are_refused_by_name(tmp_path: Path, batch: int, images: int) -> None:
     found = [NODE("NonZero", ["x"], ["i"]), NODE("Cast", ["i"], ["y"], to=onnx.TensorProto.FLOAT)]

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from linglos_deploy.backends import doctor, machine
 from linglos_deploy.backends.doctor import examine
@@ -152,3 +154,20 @@ def test_a_jetson_is_recognized(monkeypatch: pytest.MonkeyPatch):
     text = "# R36 (release), REVISION: 4.3, GCID: 1, BOARD: generic"
     monkeypatch.setattr(machine, "_read", lambda path: text if "tegra" in str(path) else "")
     assert machine.describe_machine().jetson == "L4T 36.4.3"
+
+
+def test_a_graph_of_open_sizes_gets_commands_with_the_shapes_that_they_need(tmp_path: Path):
+    value, elements = helper.make_tensor_value_info, TensorProto.FLOAT
+    inputs = [value("a", elements, ["batch", 3, "h", "w"]), value("b", elements, ["batch", 5])]
+    outputs = [value("y", elements, ["batch", 3, "h", "w"]), value("z", elements, ["batch", 5])]
+    nodes = [helper.make_node("Relu", ["a"], ["y"]), helper.make_node("Relu", ["b"], ["z"])]
+    model = helper.make_model(
+        helper.make_graph(nodes, "two", inputs, outputs), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
+    onnx.save(model, tmp_path / "two.onnx")
+    (use,) = examine(graphs=[tmp_path / "two.onnx"]).graphs
+    commands = [offer.command for offer in (*use.runs, *use.builds) if offer.possible]
+    assert any(command.startswith("linglos-deploy profile") for command in commands)
+    for command in commands:
+        assert "--shape a=SIZEx3xSIZExSIZE" in command
+        assert "--shape b=" not in command

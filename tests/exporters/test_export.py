@@ -243,6 +243,18 @@ def test_sizes_that_take_another_path_through_the_module_are_named(tmp_path):
     assert "right only where height >= 48" in artifact.warnings[0]
 
 
+class Enlarges(nn.Module):
+    """Returns more pixels than it takes, as super resolution does."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return nn.functional.pixel_shuffle(image[:, :1].repeat(1, 9, 1, 1), 3)
+
+
+def test_sizes_of_what_is_sampled_up_are_named_after_the_inputs(tmp_path):
+    graph = export_onnx(torch_model(Enlarges()), ExportConfig(dynamic=True), out=tmp_path / "large.onnx")
+    assert graph.signature.outputs[0].shape == ("batch", 1, "height_times_3", "width_times_3")
+
+
 class Everything(nn.Module):
     """Returns what modules return besides one tensor."""
 

@@ -36,8 +36,10 @@ def test_the_same_seed_gives_the_same_input() -> None:
     assert (first != other).any()
 
 
-def test_images_of_any_size_default_to_224() -> None:
-    assert input_shapes(takes("uint8", "batch", "height", "width", 3)) == {"image": (1, 224, 224, 3)}
+def test_images_of_any_size_get_none_that_nobody_asked_for() -> None:
+    with pytest.raises(DataError, match="Axis 1 of 'image' may have any size; none was asked for") as raised:
+        input_shapes(takes("uint8", "batch", "height", "width", 3))
+    assert raised.value.next_step == "--shape image=…x…x…x3, or real input with --data"
 
 
 def test_a_fixed_size_that_is_not_the_wanted_one_is_refused() -> None:
@@ -65,7 +67,7 @@ def test_an_axis_that_nobody_gave_a_size_is_named_with_the_option_that_gives_one
     signature = ModelSignature((TensorSpec("state", "float32", (2, unnamed("state", 1), 128)),), ())
     with pytest.raises(DataError, match="Axis 1 of 'state'") as raised:
         input_shapes(signature, Sizes(batch=2))
-    assert raised.value.next_step == "--shape state=2x…x128"
+    assert raised.value.next_step == "--shape state=2x…x128, or real input with --data"
     assert input_shapes(signature, Sizes(shapes={"": (2, 5, 128)})) == {"state": (2, 5, 128)}
 
 

@@ -105,6 +105,17 @@ def test_arrays_that_do_not_fit_are_refused_by_name(
         opened(tmp_path, {**arrays(), **change}).verified()
 
 
+def test_indices_beyond_a_table_are_named_before_anything_runs(tmp_path: Path) -> None:
+    signature = ModelSignature((TensorSpec("ids", "int64", ("n", 3)),), ())
+    np.savez(tmp_path / "ids.npz", ids=np.array([[0, 1, -5], [4, 5, 99]]))
+    samples = open_tensors(tmp_path / "ids.npz", signature, {"ids": 0}, rows={"ids": 5})
+    samples.limit(None).source.read(0)
+    with pytest.raises(DataError, match=r"'ids.npz\[1\]' picks rows that the model does not have") as raised:
+        samples.verified()
+    assert raised.value.found == "5 in 'ids', and 1 more such values"
+    assert str(raised.value.expected).startswith("0 to 4")
+
+
 def test_an_input_without_an_array_is_named(tmp_path: Path) -> None:
     values = arrays()
     del values["rate"]

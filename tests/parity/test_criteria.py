@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,16 @@ def test_limits_on_the_command_line() -> None:
     for text in ("sqnr=25", "sqnr_db", "sqnr_db=much"):
         with pytest.raises(UsageError):
             parse_limit(text)
+
+
+@pytest.mark.parametrize("limits", [{"sqnr_db": "90"}, {"sqnr_db": True}, {"sqnr": 9.0}, {"cosine": 7}])
+def test_limits_from_python_are_numbers_with_known_names(limits: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        read_criteria(None, limits)
+
+
+def test_none_asks_for_nothing() -> None:
+    assert read_criteria(None, {"sqnr_db": 30, "cosine": None}).everywhere == {"sqnr_db": 30.0, "cosine": None}
 
 
 def test_every_limit_is_judged() -> None:

@@ -95,6 +95,8 @@ def test_without_data_the_input_is_made_up_once_its_size_is_known(tmp_path: Path
     with pytest.raises(DataError, match="No input can be made up for 'rate'"):
         calibrate_graph(CalibrateRequest(model, None, tmp_path / "t.table"))
     grey = grey_net(tmp_path / "grey.onnx")
+    with pytest.raises(DataError, match="Axis 2 of 'x' may have any size; none was asked for"):
+        calibrate_graph(CalibrateRequest(grey, None, tmp_path / "t.table"))
     sizes = Sizes(shapes={"x": (1, 1, 16, 24)})
     table = calibrate_graph(CalibrateRequest(grey, None, tmp_path / "t.table", images=4, sizes=sizes, threads=1))
     assert table.synthetic

@@ -177,7 +177,9 @@ def location_sections(report: Location) -> tuple[Section, ...]:
         )
     facts = [("compared with", report.reference), ("tensors", str(report.tensors)), ("runs", str(report.runs))]
     if report.layer is not None:
-        facts += [("layer", str(report.layer)), ("node", str(report.node)), ("reads", ", ".join(report.feeds))]
+        facts += [("layer", str(report.layer)), ("node", str(report.node))]
+    if report.feeds:
+        facts.append(("reads", ", ".join(report.feeds)))
     chart = growth_of(
         report.probes,
         title="The tensors that were looked at",
