@@ -62,6 +62,7 @@ def export(
     max_accuracy_drop: float | None = None,
     graph: ExportConfig | None = None,
     scheme: QuantScheme | None = None,
+    target_runtimes: Sequence[str] = (),
     engine: str = "auto",
     engine_options: EngineOptions | None = None,
     measure_latency: bool = True,
@@ -94,6 +95,8 @@ def export(
         max_accuracy_drop: Largest accepted loss of top-1 against PyTorch, in percentage points.
         graph: How the model becomes a graph; its precision is ``precision``.
         scheme: How INT8 ranges are chosen.
+        target_runtimes: What INT8 graphs are made for: ``tensorrt``, ``openvino``, ``onnxruntime-x86``,
+            ``onnxruntime-arm``; all but the last by default.
         engine: Name of a compiler; ``auto`` takes all of NVIDIA's that work here, ``none`` compiles nothing.
         engine_options: How engines are built.
         measure_latency: Whether the graphs are profiled.
@@ -125,6 +128,7 @@ def export(
         evaluation=_path_of(evaluation),
         max_accuracy_drop=max_accuracy_drop,
         scheme=scheme or QuantScheme(),
+        target_runtimes=tuple(target_runtimes),
         engine=engine,
         measure_latency=measure_latency,
         threads=threads,
@@ -216,6 +220,7 @@ def quantize(
     table: StrPath | None = None,
     plan: StrPath | None = None,
     scheme: QuantScheme | None = None,
+    target_runtime: str = "tensorrt",
     save_plan: StrPath | None = None,
     dry_run: bool = False,
     data: StrPath | None = None,
@@ -234,6 +239,7 @@ def quantize(
         table: What calibration saw; or give ``plan``.
         plan: A plan to carry out instead of making one.
         scheme: How a plan is made.
+        target_runtime: What the graph is made for; the plan is one for all.
         save_plan: Where the plan goes; beside the INT8 graph by default.
         dry_run: Whether to stop after the plan.
         data: Inputs that a conversion of an opset below 13 is checked on; made-up ones if ``None``.
@@ -261,6 +267,7 @@ def quantize(
         table=_path_of(table),
         plan=_path_of(plan),
         scheme=scheme or QuantScheme(),
+        placement=target_runtime,
         out=_path_of(output) or Path(model).with_suffix(".int8.onnx"),
         save_plan=_path_of(save_plan),
         dry_run=dry_run,

@@ -7,6 +7,7 @@ and never follows a path that leaves the directory.
 
 from __future__ import annotations
 
+import platform
 import re
 import stat
 from collections.abc import Mapping
@@ -65,6 +66,9 @@ class GraphEntry:
         session_options: ONNX Runtime session configuration entries that a loader must set for the answer that was
             checked, such as ``{"session.x64quantprecision": "1"}``.
         lineage: How it came to be.
+        placement: Where its Q/DQ pairs stand, by name; empty without INT8.
+        runtimes: The backends that it is made for, such as ``("openvino",)``; empty for all.
+        machines: The processors that it is made for, such as ``("x86_64", "AMD64")``; empty for all.
     """
 
     file: str
@@ -73,6 +77,13 @@ class GraphEntry:
     signature: ModelSignature
     session_options: Mapping[str, str] = field(default_factory=dict)
     lineage: Lineage = ()
+    placement: str = ""
+    runtimes: tuple[str, ...] = ()
+    machines: tuple[str, ...] = ()
+
+    def serves(self, runtime: str, machine: str) -> bool:
+        """Return whether it is made for a backend on a processor, rather than merely readable there."""
+        return runtime in self.runtimes and (not self.machines or machine in self.machines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,15 +203,25 @@ class Bundle:
             lineage=entry.lineage,
         )
 
-    def find_graph(self, precision: str | None = None) -> GraphEntry:
+    def find_graph(
+        self, precision: str | None = None, *, runtime: str | None = None, machine: str | None = None
+    ) -> GraphEntry:
         """Return the graph of a precision, or the reference graph.
+
+        Args:
+            precision: Which precision; the reference graph's if ``None``.
+            runtime: The backend that will run it: the graph that is made for it goes before the first of its precision.
+            machine: The processor, as ``platform.machine()`` calls it; this one if ``None``.
 
         Raises:
             UsageError: The bundle has no such graph.
         """
-        for entry in self.manifest.graphs:
-            if precision in (None, entry.precision):
-                return entry
+        found = [entry for entry in self.manifest.graphs if precision in (None, entry.precision)]
+        if precision is not None and runtime is not None:
+            here = machine or platform.machine()
+            found.sort(key=lambda entry: not entry.serves(runtime, here))
+        if found:
+            return found[0]
         raise UsageError(
             f"The bundle '{self.path}' has no {precision} graph.",
             found=", ".join(entry.precision for entry in self.manifest.graphs),

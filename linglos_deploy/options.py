@@ -140,6 +140,33 @@ NodesToExclude = Annotated[
 ]
 
 
+def complete_placement(incomplete: str) -> list[str]:
+    """Return what ``--target-runtime`` takes and begins so, for the shell."""
+    from linglos_deploy.quantization.placement import placement_names
+
+    return [name for name in placement_names() if name.startswith(incomplete)]
+
+
+TargetRuntime = Annotated[
+    str,
+    typer.Option(
+        "--target-runtime",
+        metavar="NAME",
+        autocompletion=complete_placement,
+        help="What the INT8 graph is made for: tensorrt, openvino, onnxruntime-x86 or onnxruntime-arm.",
+    ),
+]
+TargetRuntimes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target-runtime",
+        metavar="NAME",
+        autocompletion=complete_placement,
+        help="What INT8 graphs are made for (repeatable) [tensorrt, openvino, onnxruntime-x86].",
+    ),
+]
+
+
 def complete_engine(incomplete: str) -> list[str]:
     """Return what ``--engine`` takes and begins so, for the shell."""
     from linglos_deploy.engines.registry import choices

@@ -6,11 +6,13 @@ with a parity check behind every arrow and a latency profile at the end.
 
 from __future__ import annotations
 
+import platform
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +27,7 @@ from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.calibration.targets import quantizable_activations, rounded_tensors
 from linglos_deploy.choices import Precision, Weights
 from linglos_deploy.codec import write_json
+from linglos_deploy.engines.compiler import Compiler
 from linglos_deploy.engines.compiling import AUTO, NONE, choose_compilers, compile_graph, not_built
 from linglos_deploy.engines.options import EngineOptions
 from linglos_deploy.engines.sizes import SizeProfile, check_covers, check_fit, covers
@@ -46,9 +49,17 @@ from linglos_deploy.profiling.plan import Candidate, MeasurementPlan
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.apply import apply_plan
 from linglos_deploy.quantization.patterns import check_patterns
+from linglos_deploy.quantization.placement import (
+    DEFAULT,
+    check_placements,
+    default_placements,
+    find_placement,
+    placement_names,
+    placement_of,
+)
 from linglos_deploy.quantization.plan import QuantPlan, plan_quantization
 from linglos_deploy.quantization.scheme import QuantScheme
-from linglos_deploy.reports.export import Accuracy, AccuracyVerdict, ExportReport
+from linglos_deploy.reports.export import Accuracy, AccuracyVerdict, EngineOutcome, ExportReport
 from linglos_deploy.reports.html import write_html
 from linglos_deploy.reports.profile import ProfileReport
 from linglos_deploy.signature import Batch, ModelSignature
@@ -96,6 +107,7 @@ class ExportRequest:
         evaluation: Labelled images for accuracy and parity; the calibration images serve for parity if ``None``.
         max_accuracy_drop: Largest accepted loss of top-1 against PyTorch, in percentage points.
         scheme: How INT8 ranges are chosen.
+        target_runtimes: What the INT8 graphs are made for, by placement; the usual ones if empty.
         engine: Which engines are built: a compiler's name, ``auto`` or ``none``.
         engine_options: How they are built.
         parity_images: Largest number of images of the parity check.
@@ -115,6 +127,7 @@ class ExportRequest:
     evaluation: Path | None = None
     max_accuracy_drop: float | None = None
     scheme: QuantScheme = field(default_factory=QuantScheme)
+    target_runtimes: tuple[str, ...] = ()
     engine: str = AUTO
     engine_options: EngineOptions = field(default_factory=EngineOptions)
     parity_images: int = 64
@@ -144,6 +157,7 @@ class ExportRequest:
                 expected="--precision int8 or int8+fp16",
                 next_step="add --int8, or leave those options out",
             )
+        check_placements(self.target_runtimes, self.precision)
         if self.engine == NONE and self.engine_options != EngineOptions():
             raise UsageError(
                 "Options for engines change nothing where no engine is built.",
@@ -163,6 +177,7 @@ def export_bundle(request: ExportRequest, *, progress: Progress = SILENT) -> Exp
         LinglosError: The request makes no sense, something is missing, or a stage failed.
     """
     compilers, passed_over = choose_compilers(request.engine, request.engine_options)
+    check_engines_have_graphs(request, compilers)
     model = load_model(request.source, progress=progress)
     check_task(request, model)
     check_sizes(request, model)
@@ -176,14 +191,7 @@ def export_bundle(request: ExportRequest, *, progress: Progress = SILENT) -> Exp
         work = Work(request, model, images, folder, progress)
         graphs = make_graphs(work)
         golden = make_golden(work, graphs)
-        engines, outcomes = compile_graph(
-            graphs[-1],
-            request.engine,
-            request.engine_options,
-            compilers=compilers,
-            folder=folder,
-            progress=progress,
-        )
+        engines, outcomes = compile_engines(work, graphs, compilers)
         verdicts = check_parity(work, graphs, engines)
         parity = tuple(verdict.report for verdict in verdicts)
         accuracy = measure_accuracy(work, graphs)
@@ -198,7 +206,7 @@ def export_bundle(request: ExportRequest, *, progress: Progress = SILENT) -> Exp
             skipped=images.skipped,
             accuracy=accuracy,
             parity=parity,
-            engines=(*outcomes, *(not_built(probe, graphs[-1].path.name) for probe in passed_over)),
+            engines=(*outcomes, *(not_built(probe, graph_for(probe.name, graphs).path.name) for probe in passed_over)),
             profile=latency,
             passed=all(check.passed for check in parity) and (accuracy is None or accuracy.passed),
         )
@@ -402,7 +410,10 @@ def _warnings(request: ExportRequest, model: TorchModel, calibration: ImageDatas
 
 
 def make_graphs(work: Work) -> tuple[OnnxArtifact, ...]:
-    """Export the float32 reference and, where another precision was asked for, the graph that is deployed."""
+    """Export the float32 reference and, where another precision was asked for, the graphs that are deployed.
+
+    INT8 has a graph for each target runtime, all of one plan.
+    """
     request, folder, progress = work.request, work.folder, work.progress
     from linglos_deploy.exporters.export import export_onnx  # needs PyTorch, which a target has not
 
@@ -412,23 +423,82 @@ def make_graphs(work: Work) -> tuple[OnnxArtifact, ...]:
     if request.precision.is_int8:
         check_patterns(request.scheme, reference)
     table = observe(work, reference)
-    deployed = reference
-    with tempfile.TemporaryDirectory(prefix="linglos-export-") as scratch:
-        if request.precision.is_int8:
-            assert table is not None  # observe raises where INT8 has none
-            plan = plan_quantization(reference, table, replace(request.scheme, floating=request.precision.floating))
-            plan.save(folder / PLAN)
-            place = folder if request.precision is Precision.INT8 else Path(scratch)
-            deployed = apply_plan(reference, plan, out=place / "model.int8.onnx")
-        if request.precision.floating is not Precision.FP32:
-            deployed = convert_precision(
-                deployed,
-                request.precision,
-                out=folder / f"model.{request.precision}.onnx",
-                ranges={name: seen.absolute_maximum for name, seen in table.tensors.items()} if table else None,
-                progress=progress,
+    if not request.precision.is_int8:
+        return (reference, narrowed(work, reference, f"model.{request.precision}.onnx", table))
+    assert table is not None  # observe raises where INT8 has none
+    plan = plan_quantization(reference, table, replace(request.scheme, floating=request.precision.floating))
+    plan.save(folder / PLAN)
+    deployed = []
+    for placement in map(find_placement, request.target_runtimes or default_placements(request.precision)):
+        name = placement.graph_name(request.precision)
+        if request.precision is Precision.INT8:
+            deployed.append(apply_plan(reference, plan, out=folder / name, placement=placement))
+            continue
+        with tempfile.TemporaryDirectory(prefix="linglos-export-") as scratch:
+            wide = apply_plan(reference, plan, out=Path(scratch) / "model.int8.onnx", placement=placement)
+            deployed.append(narrowed(work, wide, name, table))
+    return (reference, *deployed)
+
+
+def narrowed(work: Work, graph: OnnxArtifact, name: str, table: CalibrationTable | None) -> OnnxArtifact:
+    """Make the parts of a graph that are in floating point 16 bits wide."""
+    return convert_precision(
+        graph,
+        work.request.precision,
+        out=work.folder / name,
+        ranges={name: seen.absolute_maximum for name, seen in table.tensors.items()} if table else None,
+        progress=work.progress,
+    )
+
+
+def graph_for(backend: str, graphs: Sequence[OnnxArtifact]) -> OnnxArtifact:
+    """Return the graph that a backend gets: the one that is made for it, else the first that is deployed."""
+    deployed = graphs[1:] or graphs
+    made = (graph for graph in deployed if _serves(graph, backend))
+    return next(made, deployed[0])
+
+
+def _serves(graph: OnnxArtifact, backend: str) -> bool:
+    placement = placement_of(graph.lineage)
+    return placement is not None and placement.serves(backend, platform.machine())
+
+
+def check_engines_have_graphs(request: ExportRequest, compilers: Mapping[str, Compiler]) -> None:
+    """Check that each engine of an INT8 bundle has a graph that its compiler reads, before any work is spent.
+
+    Raises:
+        UsageError: TensorRT is to build an engine, and only graphs for others are asked for.
+    """
+    asked = [find_placement(name) for name in request.target_runtimes]
+    for name in compilers:
+        able = [placement.name for placement in map(find_placement, placement_names()) if name in placement.runtimes]
+        if asked and able and not {placement.name for placement in asked}.intersection((*able, DEFAULT)):
+            raise UsageError(
+                f"An INT8 engine of {name} needs a graph that is made for it.",
+                found=f"--engine {request.engine} with --target-runtime {', '.join(request.target_runtimes)}",
+                expected=f"--target-runtime {able[0]} among them",
+                next_step=f"add --target-runtime {able[0]}, or take --engine none",
             )
-    return (reference, deployed)
+
+
+def compile_engines(
+    work: Work, graphs: Sequence[OnnxArtifact], compilers: Mapping[str, Compiler]
+) -> tuple[tuple[EngineArtifact, ...], tuple[EngineOutcome, ...]]:
+    """Compile with every compiler the graph that is made for it."""
+    engines: list[EngineArtifact] = []
+    outcomes: list[EngineOutcome] = []
+    for name, compiler in compilers.items():
+        made, came = compile_graph(
+            graph_for(name, graphs),
+            work.request.engine,
+            work.request.engine_options,
+            compilers={name: compiler},
+            folder=work.folder,
+            progress=work.progress,
+        )
+        engines += made
+        outcomes += came
+    return tuple(engines), tuple(outcomes)
 
 
 def observe(work: Work, reference: OnnxArtifact) -> CalibrationTable | None:
@@ -482,6 +552,7 @@ def check_parity(work: Work, graphs: Sequence[OnnxArtifact], engines: Sequence[E
             parent=graphs[0] if number else None,
             plan=plan if number else None,
             labels=work.model.labels,
+            placement=placement_of(graph.lineage),
         )
         for number, graph in enumerate(graphs)
     ]
@@ -592,7 +663,7 @@ def make_manifest(
 ) -> Manifest:
     """Put together everything a loader needs to know."""
     kind = InputKind.PIXELS if work.takes_pixels else InputKind.TENSOR
-    deployed = graphs[-1]
+    sources = {outcome.file: outcome.source for outcome in report.engines}
     return Manifest(
         schema=SCHEMA,
         name=report.name,
@@ -608,8 +679,8 @@ def make_manifest(
                 precision=precision_of(work, graph),
                 input=kind,
                 signature=graph.signature,
-                session_options=EXACT_SESSION_OPTIONS if precision_of(work, graph).is_int8 else {},
                 lineage=graph.lineage,
+                **_target_of(graph),
             )
             for graph in graphs
         ),
@@ -617,7 +688,7 @@ def make_manifest(
             EngineEntry(
                 file=engine.path.name,
                 backend=engine.backend,
-                source=deployed.path.name,
+                source=sources[engine.path.name],
                 precision=work.request.precision,
                 input=kind,
                 signature=engine.signature,
@@ -632,6 +703,21 @@ def make_manifest(
         reached=reached,
         decoding=work.model.decoding,
     )
+
+
+def _target_of(graph: OnnxArtifact) -> dict[str, Any]:
+    """Return what a loader is told of the runtime that a graph is made for."""
+    placement = placement_of(graph.lineage)
+    if placement is None:
+        return {}
+    # ONNX Runtime runs graphs of others in floating point, which is what was checked; its own as integers.
+    own = "onnxruntime" in placement.runtimes
+    return {
+        "session_options": placement.session_options if own else EXACT_SESSION_OPTIONS,
+        "placement": placement.name,
+        "runtimes": placement.runtimes,
+        "machines": placement.machines,
+    }
 
 
 def precision_of(work: Work, graph: OnnxArtifact) -> Precision:

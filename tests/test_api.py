@@ -43,7 +43,8 @@ def test_a_few_lines_lead_from_a_module_to_a_bundle_and_leave_the_module_alone(t
     assert report.passed, report
     bundle = linglos_deploy.open_bundle(report.bundle)
     assert bundle.manifest.labels == ("a", "b", "c")
-    assert [graph.precision for graph in bundle.manifest.graphs] == ["fp32", "int8"]
+    assert [graph.placement for graph in bundle.manifest.graphs] == ["", "tensorrt", "openvino", "onnxruntime-x86"]
+    assert [graph.precision for graph in bundle.manifest.graphs] == ["fp32", "int8", "int8", "int8"]
     assert net.training
     assert all(parameter.requires_grad for parameter in net.parameters())
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())

@@ -4,12 +4,22 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from linglos_deploy.bundle import MANIFEST, MANIFEST_DIGEST, GraphEntry, InputKind, Manifest, open_bundle, seal_bundle
+from linglos_deploy.bundle import (
+    MANIFEST,
+    MANIFEST_DIGEST,
+    Bundle,
+    GraphEntry,
+    InputKind,
+    Manifest,
+    open_bundle,
+    seal_bundle,
+)
 from linglos_deploy.choices import Weights
 from linglos_deploy.errors import ArtifactError, UsageError
 from linglos_deploy.files import sha256_bytes
@@ -183,3 +193,31 @@ def test_damaged_golden_tensors_are_our_error(tmp_path: Path, damage: bytes) -> 
     (tmp_path / "golden.safetensors").write_bytes(damage)
     with pytest.raises(ArtifactError, match="does not hold golden tensors"):
         read_golden(tmp_path / "golden.safetensors")
+
+
+def test_the_graph_that_is_made_for_a_runtime_and_processor_goes_before_others_of_its_precision(
+    tmp_path: Path,
+) -> None:
+    graphs = tuple(
+        GraphEntry(
+            f"{placement}.onnx",
+            precision,
+            InputKind.TENSOR,
+            SIGNATURE,
+            placement=placement,
+            runtimes=runtimes,
+            machines=machines,
+        )
+        for placement, precision, runtimes, machines in (
+            ("float", "fp32", (), ()),
+            ("tensorrt", "int8", ("tensorrt",), ()),
+            ("x86", "int8", ("onnxruntime",), ("x86_64",)),
+            ("arm", "int8", ("onnxruntime",), ("aarch64",)),
+        )
+    )
+    bundle = Bundle(tmp_path, replace(manifest(), graphs=graphs))
+    assert bundle.find_graph("int8").placement == "tensorrt"
+    assert bundle.find_graph("int8", runtime="onnxruntime", machine="aarch64").placement == "arm"
+    assert bundle.find_graph("int8", runtime="onnxruntime", machine="x86_64").placement == "x86"
+    assert bundle.find_graph("int8", runtime="onnxruntime", machine="riscv64").placement == "tensorrt"
+    assert bundle.find_graph(runtime="onnxruntime", machine="x86_64").precision == "fp32"

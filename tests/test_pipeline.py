@@ -36,7 +36,7 @@ QUICK = ("export", "--checkpoint", "tiny.safetensors", "--engine", "none", "--no
 def test_a_lost_accuracy_exits_with_1_and_still_writes_a_bundle_that_says_so(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    correct: Iterator[int] = iter((9, 9, 7))
+    correct: Iterator[int] = iter((9, 9, 7, 9, 9))  # PyTorch, float32, and a graph for each runtime
     monkeypatch.setattr(pipeline, "count_correct", lambda *_, **__: next(correct))
     options = ("--data", "images", "--eval", "images", "--int8", "--max-accuracy-drop", "5", "--json")
     report = run(*QUICK, *options).expect(1).json

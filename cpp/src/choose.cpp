@@ -1,4 +1,5 @@
 // Which file of a bundle runs here, and why.
+#include <algorithm>
 #include <utility>
 
 #include "backend.hpp"
@@ -103,20 +104,46 @@ bool try_engines(const Bundle& bundle, const SessionOptions& options, [[maybe_un
   return false;
 }
 
+bool contains(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
 std::string precisions(const Manifest& manifest) {
+  std::vector<std::string> found;  // INT8 may have a graph for each runtime
+  for (const auto& graph : manifest.graphs)
+    if (!contains(found, graph.precision)) found.push_back(graph.precision);
   std::string names;
-  for (const auto& graph : manifest.graphs) names += (names.empty() ? "" : ", ") + graph.precision;
+  for (const auto& name : found) names += (names.empty() ? "" : ", ") + name;
   return names;
 }
 
-const GraphEntry& pick_graph(const Bundle& bundle, const SessionOptions& options, std::string& why) {
+/// What platform.machine() says in Python on a processor like the one that this library was built for.
+constexpr const char* kMachine =
+#if defined(__x86_64__)
+    "x86_64";
+#elif defined(__aarch64__)
+    "aarch64";
+#else
+    "";
+#endif
+
+/// Whether a graph is made for a runtime on this processor, rather than merely readable.
+bool serves(const GraphEntry& graph, const std::string& runtime) {
+  return contains(graph.runtimes, runtime) && (graph.machines.empty() || contains(graph.machines, kMachine));
+}
+
+const GraphEntry& pick_graph(const Bundle& bundle, const SessionOptions& options, const std::string& runtime,
+                             std::string& why) {
   const Manifest& manifest = bundle.manifest();
   if (!options.precision.empty()) {
+    const GraphEntry* found = nullptr;
     for (const auto& graph : manifest.graphs)
-      if (graph.precision == options.precision) {
-        append(why, options.precision + " was asked for");
-        return graph;
-      }
+      if (graph.precision == options.precision && (!found || (serves(graph, runtime) && !serves(*found, runtime))))
+        found = &graph;
+    if (found) {
+      append(why, options.precision + " was asked for");
+      return *found;
+    }
     throw UsageError("The bundle " + in_quotes(bundle.path()) + " has no " + options.precision + " graph, only " +
                      precisions(manifest) + ".");
   }
@@ -158,13 +185,13 @@ std::unique_ptr<Engine> open_with_openvino([[maybe_unused]] const Bundle& bundle
 
 /// Opens a graph with the backend that was asked for, else with ONNX Runtime, else, where that is missing, OpenVINO.
 Choice open_graph(const Bundle& bundle, const SessionOptions& options, std::string why) {
-  const GraphEntry& graph = pick_graph(bundle, options, why);
   const char* title = "ONNX Runtime";
   Choice choice;
-  choice.backend = "onnxruntime";
+  choice.backend = options.backend == BackendKind::openvino ? "openvino" : "onnxruntime";
+  const GraphEntry* graph = &pick_graph(bundle, options, choice.backend, why);
   if (options.backend != BackendKind::openvino) {
     try {
-      choice.engine = open_with_onnxruntime(bundle, graph, options, why);
+      choice.engine = open_with_onnxruntime(bundle, *graph, options, why);
     } catch (const BackendError& error) {
       if (options.backend != BackendKind::automatic || options.device == DeviceKind::cuda) throw;
       append(why, error.what());
@@ -173,17 +200,19 @@ Choice open_graph(const Bundle& bundle, const SessionOptions& options, std::stri
   if (!choice.engine) {
     choice.backend = "openvino";
     title = "OpenVINO";
+    std::string known;  // why this precision, which has been said
+    graph = &pick_graph(bundle, options, choice.backend, known);
     try {
-      choice.engine = open_with_openvino(bundle, graph, options);
+      choice.engine = open_with_openvino(bundle, *graph, options);
     } catch (const BackendError& error) {
       if (options.backend == BackendKind::openvino) throw;
-      throw BackendError("Nothing can run " + in_quotes(graph.file) + " here: " + why + "; " + error.what());
+      throw BackendError("Nothing can run " + in_quotes(graph->file) + " here: " + why + "; " + error.what());
     }
   }
-  choice.file = choice.source = graph.file;
-  choice.precision = graph.precision;
-  choice.input = graph.input;
-  choice.reason = graph.file + " with " + title + " on " + choice.engine->device() + (why.empty() ? "" : ": " + why);
+  choice.file = choice.source = graph->file;
+  choice.precision = graph->precision;
+  choice.input = graph->input;
+  choice.reason = graph->file + " with " + title + " on " + choice.engine->device() + (why.empty() ? "" : ": " + why);
   return choice;
 }
 

@@ -31,6 +31,9 @@ class Int8Mode(StrEnum):
 
     EXACT = "exact"
     """Sums of products never saturate: the answer of the graph, perhaps slower."""
+    SAFE = "safe"
+    """The kernels of this CPU that never saturate: fast ones where it has integer dot products. What a bundle's graph
+    for ONNX Runtime ships with."""
     FAST = "fast"
     """The fastest kernels of this CPU, whatever they do to the answer."""
 

@@ -32,6 +32,13 @@ The first keeps Q/DQ pairs as they stand, between floating-point operators. The 
 operators already: their weights become uint8, so that sums do not saturate. See docs/decisions/int8-on-cpus.md.
 """
 
+SESSION_OPTIONS = {
+    Int8Mode.EXACT: EXACT_SESSION_OPTIONS,
+    Int8Mode.SAFE: {"session.x64quantprecision": "1"},
+    Int8Mode.FAST: {},
+}
+"""What each mode sets."""
+
 _ONLY_FATAL = 4  # every error also comes as an exception; the log would only repeat it
 _KEPT_BUFFER_SETS = 2  # the full batch and the last, shorter one
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -44,7 +51,8 @@ class OnnxRuntime:
     Args:
         threads: Threads of one operator, 0 for one per physical core.
         int8: ``EXACT`` computes Q/DQ graphs in floating point from the quantized values, so that the answer is the
-            graph's on every machine. ``FAST`` uses this CPU's INT8 kernels; without VNNI or AMX they overflow.
+            graph's on every machine. ``SAFE`` uses this CPU's INT8 kernels that do not overflow, ``FAST`` the fastest;
+            without VNNI or AMX those overflow.
         reuse_outputs: Whether outputs are written to the same memory at every run of the same input shapes. Large
             outputs cost several times less so, and are overwritten by the next run.
         optimize: Whether the graph may be fused and simplified while it is loaded. Without it each node of the file
@@ -172,9 +180,8 @@ class OnnxRuntime:
         # Idle threads that spin slow down everything else in the process, other sessions first.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-        if self.int8 is Int8Mode.EXACT:
-            for key, value in EXACT_SESSION_OPTIONS.items():
-                options.add_session_config_entry(key, value)
+        for key, value in SESSION_OPTIONS[self.int8].items():
+            options.add_session_config_entry(key, value)
         if not self.optimize:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         return options

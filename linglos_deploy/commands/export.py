@@ -103,6 +103,7 @@ def export(
     percentile: options.Percentile = None,
     weight_bits: options.WeightBits = None,
     nodes_to_exclude: options.NodesToExclude = None,
+    target_runtime: options.TargetRuntimes = None,
     dynamic: Annotated[bool, typer.Option("--dynamic", help="Leave height and width open too.")] = False,
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Fix the batch size; open by default.")] = None,
     opset: Annotated[int, typer.Option("--opset", help="ONNX operator set.")] = 20,
@@ -195,6 +196,7 @@ def export(
             decomposition=decomposition,
         ),
         scheme=options.quant_scheme(method, percentile, weight_bits, nodes_to_exclude),
+        target_runtimes=tuple(target_runtime or ()),
         engine=engine,
         engine_options=options.engine_options(
             profile,

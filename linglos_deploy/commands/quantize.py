@@ -41,6 +41,7 @@ def quantize(
     percentile: options.Percentile = None,
     weight_bits: options.WeightBits = None,
     nodes_to_exclude: options.NodesToExclude = None,
+    target_runtime: options.TargetRuntime = "tensorrt",
     output: Annotated[
         Path | None,
         typer.Option(
@@ -83,6 +84,7 @@ def quantize(
     \b
     Examples:
       linglos-deploy quantize model.onnx --table calibration.table
+      linglos-deploy quantize model.onnx --table calibration.table --target-runtime onnxruntime-x86
       linglos-deploy quantize model.onnx --table calibration.table --nodes-to-exclude 'head/.*' --method percentile
     """
     from linglos_deploy import api
@@ -105,6 +107,7 @@ def quantize(
         table=table,
         plan=plan,
         scheme=options.quant_scheme(method, percentile, weight_bits, nodes_to_exclude),
+        target_runtime=target_runtime,
         save_plan=save_plan,
         dry_run=dry_run,
         data=data,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
@@ -21,6 +21,8 @@ from linglos_deploy.quantization import placements
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+    from linglos_deploy.artifacts import Lineage
 
 ENTRY_POINTS = "linglos_deploy.placements"
 """Entry-point group through which other distributions add placements: a name, and ``module:placement``."""
@@ -111,6 +113,52 @@ def find_placement(name: str) -> Placement:
         expected=", ".join(placement_names()),
         next_step=f"did you mean '{close[0]}'?" if close else f"--target-runtime {DEFAULT}",
     )
+
+
+def default_placements(precision: Precision) -> tuple[str, ...]:
+    """Return the placements that a bundle gets unless others are asked for: all that this package's x86 users run.
+
+    >>> default_placements(Precision.INT8_FP16)
+    ('tensorrt',)
+    """
+    if not precision.is_int8:
+        return ()
+    return ("tensorrt", "openvino", "onnxruntime-x86") if precision is Precision.INT8 else ("tensorrt",)
+
+
+def check_placements(names: Sequence[str], precision: Precision) -> None:
+    """Check that every named placement can be had in a precision.
+
+    Raises:
+        UsageError: There is no such placement, it is named twice, or it does not go with the precision.
+    """
+    if names and not precision.is_int8:
+        raise UsageError(
+            "Options for INT8 change nothing here.",
+            found=f"--precision {precision} with --target-runtime",
+            expected="--precision int8 or int8+fp16",
+            next_step="add --int8, or leave --target-runtime out",
+        )
+    for name in names:
+        placement = find_placement(name)
+        if precision.floating is not Precision.FP32 and not placement.narrow:
+            raise UsageError(
+                f"'{name}' runs INT8 beside float32, and the graph would have parts 16 bits wide.",
+                found=f"--target-runtime {name} and --precision {precision}",
+                expected=f"--precision int8, or --target-runtime {DEFAULT}",
+                next_step="leave --half out for this one",
+            )
+    if len(set(names)) < len(names):
+        raise UsageError("A runtime is named twice.", found=", ".join(names), expected="each once")
+
+
+def placement_of(lineage: Lineage) -> Placement | None:
+    """Return the placement that an INT8 graph was made with; ``None`` where its lineage does not say."""
+    for step in reversed(lineage):
+        name = step.config.get("placement") if step.stage == "quantize" else None
+        if isinstance(name, str):
+            return find_placement(name)
+    return None
 
 
 @cache

@@ -33,6 +33,7 @@ from linglos_deploy.parity.criteria import read_criteria
 from linglos_deploy.parity.decisions import check_decisions
 from linglos_deploy.parity.positions import first_images
 from linglos_deploy.progress import SILENT, Progress
+from linglos_deploy.quantization.placement import find_placement
 from linglos_deploy.quantization.plan import QuantPlan
 from linglos_deploy.reports.parity import Finding, ParityOutcome
 from linglos_deploy.signature import Batch, ModelSignature, TensorSpec
@@ -294,6 +295,7 @@ def bundle_subjects(bundle: Bundle, precision: Precision | None = None) -> list[
             parent=parent if index else None,
             plan=plan if Precision(entry.precision).is_int8 else None,
             labels=manifest.labels,
+            placement=find_placement(entry.placement) if entry.placement else None,
         )
         for index, entry in enumerate(manifest.graphs)
         if precision in (None, Precision(entry.precision))

@@ -22,12 +22,11 @@ from linglos_deploy.exporters.rounding import with_explicit_rounding
 from linglos_deploy.parity.layerwise import FLOOR_DB
 from linglos_deploy.parity.locate import LIMIT_DB, locate, module_of
 from linglos_deploy.parity.positions import first_images
-from linglos_deploy.parity.structure import prove
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.apply import apply_plan
 from linglos_deploy.reports.parity import Location
 from linglos_deploy.signature import Batch, ModelSignature
-from linglos_deploy.verbs.verdicts import InputSet, Subject
+from linglos_deploy.verbs.verdicts import InputSet, Subject, prove_derived
 
 PER_SET = 2
 """Images of each set that a graph is looked into with; two show a leak between them."""
@@ -94,7 +93,7 @@ def _told_by_structure(found: Location, subject: Subject) -> Location:
     if subject.parent is None:
         return found
     graphs = load_onnx(subject.parent.path), load_onnx(subject.graph.path)
-    proof = prove(*graphs, subject.precision, plan=subject.plan)
+    proof = prove_derived(subject, *graphs)
     if proof.passed:
         return found
     first = proof.differences[0]
@@ -114,7 +113,7 @@ def clean_twin(subject: Subject, ranges: Mapping[str, float]) -> onnx.ModelProto
     with tempfile.TemporaryDirectory(prefix="linglos-twin-") as folder:
         made = subject.parent
         if subject.plan is not None:
-            made = apply_plan(made, subject.plan, out=Path(folder) / "int8.onnx")
+            made = apply_plan(made, subject.plan, out=Path(folder) / "int8.onnx", placement=subject.placement)
         if subject.precision.floating is not Precision.FP32:
             out = Path(folder) / "narrow.onnx"
             made = convert_precision(made, subject.precision, out=out, ranges=ranges)

@@ -24,6 +24,7 @@ from linglos_deploy.graph.opset import opset_of
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.apply import apply_plan
 from linglos_deploy.quantization.patterns import check_patterns
+from linglos_deploy.quantization.placement import DEFAULT, find_placement
 from linglos_deploy.quantization.plan import QuantPlan, plan_quantization
 from linglos_deploy.quantization.scheme import QuantScheme
 from linglos_deploy.verbs.graphs import float_graph
@@ -47,6 +48,7 @@ class QuantizeRequest:
         table: What calibration saw; needed to make a plan.
         plan: A plan to carry out instead.
         scheme: How a plan is made.
+        placement: What the graph is made for, by the name of a placement.
         out: Where the INT8 graph goes.
         save_plan: Where the plan goes; beside ``out`` if ``None``.
         dry_run: Whether to stop after the plan.
@@ -60,6 +62,7 @@ class QuantizeRequest:
     plan: Path | None
     scheme: QuantScheme
     out: Path
+    placement: str = DEFAULT
     save_plan: Path | None = None
     dry_run: bool = False
     data: Path | None = None
@@ -67,6 +70,7 @@ class QuantizeRequest:
     replace: bool = False
 
     def __post_init__(self) -> None:
+        find_placement(self.placement)
         if (self.table is None) == (self.plan is None):
             raise UsageError(
                 "quantize needs a table or a plan.",
@@ -131,8 +135,10 @@ def quantize_graph(request: QuantizeRequest, *, progress: Progress = SILENT) -> 
             return QuantizeResult(None, _save_plan(plan, request), plan)
         with atomic_file(request.out) as partial:
             with progress.stage("Quantizing"):
-                graph = apply_plan(model, plan, out=partial)
+                graph = apply_plan(model, plan, out=partial, placement=find_placement(request.placement))
             plan_file = _save_plan(plan, request)
+        for warning in graph.warnings:
+            progress.warn(warning)
         return QuantizeResult(replace(graph, path=request.out), plan_file, plan)
 
 

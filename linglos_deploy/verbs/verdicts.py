@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact, load_onnx, open_onnx
 from linglos_deploy.backends import registry
@@ -27,6 +28,7 @@ from linglos_deploy.parity.recording import Recording, record
 from linglos_deploy.parity.structure import prove
 from linglos_deploy.parity.verdict import Criteria, Limits, check_parity
 from linglos_deploy.progress import SILENT, Progress
+from linglos_deploy.quantization.placement import Placement, find_placement, placement_names
 from linglos_deploy.quantization.plan import QuantPlan
 from linglos_deploy.reports.parity import (
     Finding,
@@ -39,6 +41,9 @@ from linglos_deploy.reports.parity import (
 )
 from linglos_deploy.signature import Batch, Decoding, ModelSignature
 from linglos_deploy.tasks.registry import load_task
+
+if TYPE_CHECKING:
+    import onnx
 
 BATCH = 8
 """Images of one run: enough to keep two cores busy, little memory."""
@@ -72,6 +77,7 @@ class Subject:
         plan: The quantization plan that it carries out, if it is known.
         decoding: What its outputs mean, if it is known.
         labels: Names of its classes, if they are known.
+        placement: Where its pairs stand, if that is known.
     """
 
     graph: OnnxArtifact | EngineArtifact
@@ -82,6 +88,7 @@ class Subject:
     plan: QuantPlan | None = None
     decoding: Decoding | None = None
     labels: tuple[str, ...] = ()
+    placement: Placement | None = None
 
     @property
     def indices(self) -> frozenset[str]:
@@ -197,7 +204,7 @@ def _check_subject(
     if subject.parent is not None and isinstance(subject.graph, OnnxArtifact):
         names = subject.parent.path.name, subject.name
         graphs = load_onnx(subject.parent.path), load_onnx(subject.graph.path)
-        proof = prove(*graphs, subject.precision, plan=subject.plan, names=names)
+        proof = prove_derived(subject, *graphs, names=names)
     inputs = {images.name: digest_of(images.reference) for images in sets}
     outputs: list[OutputParity] = []
     findings = list(check_identity(subject.name, subject.graph.digest, reached))
@@ -226,6 +233,24 @@ def _check_subject(
     findings += check_reached(near, reached, subject.precision, inputs=inputs)
     warnings = _warnings(subject, sets, outputs, threads)
     return _put_together(subject, sets, inputs, outputs, proof, findings, layer_report, warnings)
+
+
+def prove_derived(
+    subject: Subject,
+    parent: onnx.ModelProto,
+    graph: onnx.ModelProto,
+    *,
+    names: tuple[str, str] = ("parent", "candidate"),
+) -> StructuralProof:
+    """Prove a derived graph; where nobody says in which placement its pairs stand, in the one that differs least."""
+    known = subject.placement
+    placements = [known] if known or not subject.precision.is_int8 else [*map(find_placement, placement_names())]
+    proofs = []
+    for placement in placements:
+        proofs.append(prove(parent, graph, subject.precision, plan=subject.plan, placement=placement, names=names))
+        if proofs[-1].passed:
+            return proofs[-1]
+    return min(proofs, key=lambda proof: len(proof.differences))
 
 
 def _criteria(subject: Subject, images: InputSet, file: CriteriaFile, *, real: bool) -> Criteria:

@@ -273,7 +273,7 @@ class OpenVino:
         }
         if self.threads:
             properties["INFERENCE_NUM_THREADS"] = self.threads
-        if self.cpu.int8_saturates and self.int8 is Int8Mode.EXACT:
+        if self.cpu.int8_saturates and self.int8 is not Int8Mode.FAST:
             properties["LP_TRANSFORMS_MODE"] = False
         return properties
 
@@ -385,7 +385,7 @@ def _notes(cpu: CpuFeatures, int8: Int8Mode) -> tuple[str, ...]:
     """Return what a user of a quantized graph's answers must know; warn if they may be wrong."""
     if not cpu.int8_saturates:
         return (f"INT8 kernels with 32-bit sums ({', '.join(cpu.int8_dot_products) or cpu.architecture})",)
-    if int8 is Int8Mode.EXACT:
+    if int8 is not Int8Mode.FAST:
         return ("INT8 computed exactly in float32: this CPU has no VNNI, its INT8 kernels would overflow",)
     warnings.warn(OVERFLOW_WARNING, RuntimeWarning, stacklevel=4)
     return (OVERFLOW_WARNING,)

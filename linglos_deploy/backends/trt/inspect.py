@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from linglos_deploy.artifacts import OnnxArtifact, load_onnx
-from linglos_deploy.backends.trt.asked import asked_layers
+from linglos_deploy.backends.asked import asked_layers
 from linglos_deploy.backends.trt.cuda import Cuda
 from linglos_deploy.backends.trt.flavour import Flavour
 from linglos_deploy.backends.trt.precision import expected_precisions, read_inspector

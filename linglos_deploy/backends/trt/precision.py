@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from linglos_deploy.backends.trt.asked import AskedLayer
+from linglos_deploy.backends.asked import AskedLayer
 from linglos_deploy.engines.record import LayerProof, PrecisionProof
 from linglos_deploy.errors import BuildError
 

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from linglos_deploy.artifacts import OnnxArtifact, load_onnx
-from linglos_deploy.backends.trt.asked import AskedLayer, asked_layers
+from linglos_deploy.backends.asked import AskedLayer, asked_layers
 from linglos_deploy.backends.trt.precision import expected_precisions, read_inspector, require_precisions
 from linglos_deploy.errors import BuildError
 from tests.backends.trt.trt_graphs import PRECISIONS, save_convnet, save_graph
