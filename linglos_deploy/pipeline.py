@@ -65,7 +65,15 @@ from linglos_deploy.reports.profile import ProfileReport
 from linglos_deploy.signature import Batch, ModelSignature
 from linglos_deploy.tasks.classes import ClassIndices, class_indices, guessing
 from linglos_deploy.tasks.registry import CLASSIFY, FEATURES
-from linglos_deploy.verbs.check_parity import NOISE_IMAGES, PLAN, TABLE, golden_sets, with_findings
+from linglos_deploy.verbs.check_parity import (
+    NOISE_IMAGES,
+    OTHER_SIZE,
+    PLAN,
+    TABLE,
+    golden_sets,
+    made_up_golden,
+    with_findings,
+)
 from linglos_deploy.verbs.referee import pytorch_noise
 from linglos_deploy.verbs.verdicts import (
     BATCH,
@@ -569,7 +577,15 @@ def check_parity(work: Work, graphs: Sequence[OnnxArtifact], engines: Sequence[E
             recorded(runner, batches(runner.signature), source="PyTorch", ids=images.ids, progress=progress)
         )
         data = InputSet("synthetic" if images.synthetic else "data", recording, batches, noise_db=noise)
-        golden = golden_sets(stack, read_golden(folder / GOLDEN), work.model.output_names, noise)
+        tensors, spec = read_golden(folder / GOLDEN), preprocessing_of(work.model)
+        made_up = made_up_golden(tensors, spec, work.model.size_divisor)
+        noise_of = {"golden": noise, "synthetic golden": noise}
+        for name, made in made_up.items():
+            if any(key.startswith(f"{name}:torch:") for key in tensors):
+                noise_of[name] = pytorch_noise(work.model, {"image": made["image"]})
+        golden = golden_sets(
+            stack, tensors, work.model.output_names, noise_of, spec=spec, divisor=work.model.size_divisor
+        )
         runnable = [subject for subject in subjects if why_not_here(subject) is None]
         verdicts = check_subjects(runnable, [*golden, data], threads=work.request.threads, progress=progress)
     command = f"linglos-deploy parity {work.request.folder / (work.request.name or work.model.name)}"
@@ -627,8 +643,12 @@ def make_golden(work: Work, graphs: Sequence[OnnxArtifact]) -> Golden:
     real = real_images(work.images.checking, GOLDEN_REAL_IMAGES)
     spec = preprocessing_of(work.model)
     tensors = preprocess_golden(golden_images(spec, real, seed=work.request.seed), spec)
+    made_up = made_up_golden(tensors, spec, work.model.size_divisor)
+    if not work.request.graph.dynamic:
+        del made_up[OTHER_SIZE]
     with PyTorch().open(work.model) as runner:
         answers = {"torch": dict(runner.run({"image": tensors["image"]}))}
+        answers |= {f"{name}:torch": dict(runner.run({"image": made["image"]})) for name, made in made_up.items()}
     for graph in graphs:
         with open_subject(Subject(graph, precision_of(work, graph)), work.runtime) as runner:
             answers[graph.path.name] = dict(runner.run({"image": tensors["pixels" if work.takes_pixels else "image"]}))

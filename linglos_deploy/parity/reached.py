@@ -14,6 +14,7 @@ from linglos_deploy.choices import Precision
 from linglos_deploy.files import sha256_bytes
 from linglos_deploy.parity.metrics import EQUAL_DB
 from linglos_deploy.parity.recording import Recording
+from linglos_deploy.parity.verdict import ENOUGH_DB
 from linglos_deploy.reports.parity import Finding, LayerReport, OutputParity, ParityReport
 
 SLACK_DB = {Precision.FP32: 12.0, Precision.FP16: 3.0, Precision.BF16: 3.0, Precision.INT8: 1.5}
@@ -21,8 +22,6 @@ SLACK_DB = {Precision.FP32: 12.0, Precision.FP16: 3.0, Precision.BF16: 3.0, Prec
 differently, which is all of float32's noise and moves few of the rounded values."""
 _SPREADS = 3.0
 """Standard deviations over images by which the mean over other images may lie lower."""
-ENOUGH_DB = 115.0
-"""SQNR from which a float32 output is as good as equal, whatever was reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ def reached_by(
     digest: str,
     inputs: Mapping[str, str],
     layers: LayerReport | None,
-    noise_db: Mapping[str, float],
+    noise_db: Mapping[str, Mapping[str, float]],
 ) -> tuple[Reached, ...]:
     """Return what a report found, in the form that is kept.
 
@@ -88,7 +87,7 @@ def reached_by(
         digest: SHA-256 of that file.
         inputs: Digest of the inputs of each set of images.
         layers: The comparison of inner tensors; it is kept with the first set.
-        noise_db: Noise of the reference's float32, per output.
+        noise_db: Noise of the reference's float32, per set of images and output.
     """
     found = []
     for number, (images, own) in enumerate(inputs.items()):
@@ -110,7 +109,7 @@ def reached_by(
                     for output in outputs
                 ),
                 layers=kept if number == 0 else {},
-                noise_db=noise_db,
+                noise_db=noise_db.get(images, {}),
             )
         )
     return tuple(found)

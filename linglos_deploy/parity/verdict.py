@@ -115,6 +115,10 @@ _INDICES = {
 }
 _SURE_DB = 15.0
 """How far below the noise of PyTorch's own float32 a float32 graph may lie: sums in another order, 30 times as many."""
+_STRICT_DB = 20.0
+"""How far below that noise the limit lies at most where float32 holds more than the default asks for."""
+ENOUGH_DB = 115.0
+"""SQNR from which a float32 output is as good as equal, however quiet its reference is."""
 _LEAST_FLOAT32_DB = 25.0
 
 
@@ -152,7 +156,7 @@ class Criteria:
             limits = replace(limits, top1_agreement=None, variation_db=None, group_db=None)
         outputs = {}
         if precision is Precision.FP32:
-            outputs = {output: _allow_noise(limits, noise) for output, noise in (noise_db or {}).items()}
+            outputs = {output: allow_noise(limits, noise) for output, noise in (noise_db or {}).items()}
         return cls(precision=precision, limits=limits, outputs=outputs)
 
     def with_indices(self, outputs: Iterable[str], *, trained: bool) -> Criteria:
@@ -171,19 +175,19 @@ class Criteria:
         return self.outputs.get(output, self.limits)
 
 
-def _allow_noise(limits: Limits, noise_db: float) -> Limits:
-    """Return float32's limits as the noise of the reference allows: stricter nowhere, laxer where it must be."""
+def allow_noise(limits: Limits, noise_db: float) -> Limits:
+    """Return float32's limits as the reference's noise allows: laxer where they must be, stricter where they can."""
     assert limits.sqnr_db is not None
     reachable = max(noise_db - _SURE_DB, _LEAST_FLOAT32_DB)
     if reachable >= limits.sqnr_db:
-        return limits
+        return replace(limits, sqnr_db=max(limits.sqnr_db, min(noise_db - _STRICT_DB, ENOUGH_DB)))
     lost = limits.sqnr_db - reachable
     return replace(
         limits,
         sqnr_db=reachable,
-        max_relative=(limits.max_relative or 0.0) * 10 ** (lost / 20),
-        cosine=min(limits.cosine or 1.0, 1 - 10 ** (-reachable / 10)),
-        worst_cosine=min(limits.worst_cosine or 1.0, 1 - 10 ** (1 - reachable / 10)),
+        max_relative=None if limits.max_relative is None else limits.max_relative * 10 ** (lost / 20),
+        cosine=None if limits.cosine is None else min(limits.cosine, 1 - 10 ** (-reachable / 10)),
+        worst_cosine=None if limits.worst_cosine is None else min(limits.worst_cosine, 1 - 10 ** (1 - reachable / 10)),
         variation_db=None if limits.variation_db is None else limits.variation_db - lost,
         group_db=None if limits.group_db is None else limits.group_db - lost,
     )

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +27,13 @@ from linglos_deploy.graph.inputs import open_inputs, preprocessing_for
 from linglos_deploy.graph.metadata import read_metadata
 from linglos_deploy.graph.precision import precision_of_graph
 from linglos_deploy.images.options import NOTHING_SAID, PreprocessOptions
-from linglos_deploy.images.preprocessing import PreprocessSpec
+from linglos_deploy.images.preprocessing import PreprocessSpec, normalize
 from linglos_deploy.images.samples import Dataset
 from linglos_deploy.models.loading import ModelSource, load_model
 from linglos_deploy.parity.criteria import read_criteria
 from linglos_deploy.parity.decisions import check_decisions
 from linglos_deploy.parity.positions import first_images
+from linglos_deploy.parity.probes import extreme_inputs, other_size, resized_noise
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.placement import find_placement
 from linglos_deploy.quantization.plan import QuantPlan
@@ -62,6 +64,12 @@ TABLE = "calibration.table"
 
 SYNTHETIC_GOLDEN = len(ODD_SIZES) + 1
 """Golden images that are noise; they come last."""
+
+EXTREME, OTHER_SIZE = "extreme", "other size"
+"""Names of the sets of made-up inputs."""
+
+LEAST_NOISE_DB = 60.0
+"""SQNR of a reference's own float32 below which made-up inputs are all rounding, and are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,21 +129,54 @@ def check(request: ParityRequest, *, progress: Progress = SILENT) -> ParityOutco
 
 
 def golden_sets(
-    stack: ExitStack, tensors: Mapping[str, np.ndarray], outputs: Sequence[str], noise_db: Mapping[str, float]
+    stack: ExitStack,
+    tensors: Mapping[str, np.ndarray],
+    outputs: Sequence[str],
+    noise_db: Mapping[str, Mapping[str, float]],
+    *,
+    spec: PreprocessSpec,
+    divisor: int,
 ) -> list[InputSet]:
-    """Return the golden images, real ones and noise apart, with what PyTorch answered to them.
+    """Return the golden images, real ones and noise apart, with what PyTorch answered to them; made-up ones last.
 
     Args:
         stack: Keeps the recordings as long as they are needed.
         tensors: The golden tensors.
         outputs: Names of the outputs.
-        noise_db: Noise of PyTorch's own float32, per output.
+        noise_db: Noise of PyTorch's own float32, per set of images and output. Made-up images without it are left out.
+        spec: The preprocessing.
+        divisor: Of the model's heights and widths.
     """
     count = len(tensors["image"])
     real = max(count - SYNTHETIC_GOLDEN, 0)
     parts = [("golden", slice(0, real))] if real else []
     parts.append(("synthetic golden", slice(real, count)))
-    return [_golden_set(stack, tensors, outputs, noise_db, name=name, rows=rows) for name, rows in parts]
+    sets = [_golden_set(stack, tensors, outputs, noise_db.get(name, {}), name=name, rows=rows) for name, rows in parts]
+    for name, made in made_up_golden(tensors, spec, divisor).items():
+        noise = noise_db.get(name, {})
+        if all(f"{name}:torch:{output}" in tensors for output in outputs) and _is_clear(noise, outputs):
+            answers = {f"torch:{output}": tensors[f"{name}:torch:{output}"] for output in outputs}
+            rows = slice(0, len(made["image"]))
+            sets.append(_golden_set(stack, {**made, **answers}, outputs, noise, name=name, rows=rows, extreme=True))
+    return sets
+
+
+def made_up_golden(
+    tensors: Mapping[str, np.ndarray], spec: PreprocessSpec, divisor: int
+) -> dict[str, dict[str, np.ndarray]]:
+    """Return the ``pixels`` and the ``image`` of every set of made-up images, by its name.
+
+    They follow from the golden pixels, so that a bundle keeps only what PyTorch answered to them.
+    """
+    pixels = tensors["pixels"]
+    height, width = other_size((pixels.shape[1], pixels.shape[2]), divisor)
+    noise = np.random.default_rng(0).integers(0, 256, (2, height, width, pixels.shape[3]), dtype=np.uint8)
+    sets = {EXTREME: extreme_inputs({"pixels": pixels})["pixels"], OTHER_SIZE: noise}
+    return {name: {"pixels": made, "image": normalize(made, spec)} for name, made in sets.items()}
+
+
+def _is_clear(noise_db: Mapping[str, float], outputs: Sequence[str]) -> bool:
+    return all(noise_db.get(output, 0.0) >= LEAST_NOISE_DB for output in outputs)
 
 
 def _golden_set(
@@ -146,10 +187,11 @@ def _golden_set(
     *,
     name: str,
     rows: slice,
+    extreme: bool = False,
 ) -> InputSet:
     answers = {output: tensors[f"torch:{output}"][rows] for output in outputs}
     signature = ModelSignature((), tuple(TensorSpec(name, "float32", array.shape) for name, array in answers.items()))
-    ids = [f"golden-{index}" for index in range(rows.start, rows.stop)]
+    ids = [f"{name if extreme else 'golden'}-{index}" for index in range(rows.start, rows.stop)]
     recording = stack.enter_context(
         recorded(
             _Answers(signature, answers),
@@ -164,7 +206,8 @@ def _golden_set(
         key = "pixels" if signature.inputs[0].dtype == "uint8" else "image"
         return [{signature.input_names[0]: tensors[key][rows]}]
 
-    return InputSet(name, recording, batches, synthetic=name.startswith("synthetic"), noise_db=noise_db)
+    synthetic = name.startswith("synthetic")
+    return InputSet(name, recording, batches, synthetic=synthetic, extreme=extreme, noise_db=noise_db)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,11 +273,10 @@ def _check_bundle(request: ParityRequest, bundle: Bundle, progress: Progress) ->
         data = _data_set(stack, request, first, spec, _bundle_reference(request, bundle), progress)
         verdicts: list[Verdict] = []
         for subject in runnable:
-            own = data is not None and data.reference.source == subject.name and len(runnable) > 1
-            sets = golden if data is None or own else [*golden, data]
+            own = data and data[0].reference.source == subject.name and len(runnable) > 1
             verdicts += check_subjects(
                 [subject],
-                sets or [data] if data is not None else golden,
+                (golden if own else [*golden, *data]) or data,
                 threads=request.threads,
                 layers=request.layers is not False,
                 reached=bundle.manifest.reached,
@@ -242,7 +284,7 @@ def _check_bundle(request: ParityRequest, bundle: Bundle, progress: Progress) ->
                 progress=progress,
             )
         if request.locate:
-            verdicts = _located(request, bundle, runnable, verdicts, golden or [data], progress)
+            verdicts = _located(request, bundle, runnable, verdicts, golden or data, progress)
     command = f"linglos-deploy parity {request.candidate}"
     left = [not_checked(subject, reason, command) for subject in subjects if (reason := why_not_here(subject))]
     return with_findings(verdicts, subjects, plan_findings, left)
@@ -253,7 +295,7 @@ def _located(
     bundle: Bundle,
     subjects: Sequence[Subject],
     verdicts: Sequence[Verdict],
-    sets: Sequence[InputSet | None],
+    sets: Sequence[InputSet],
     progress: Progress,
 ) -> list[Verdict]:
     """Add to each verdict on a graph where that graph first goes wrong.
@@ -269,7 +311,7 @@ def _located(
             if isinstance(subject.graph, OnnxArtifact) and subject.like is None and request.source is not None:
                 model = load_model(request.source, progress=progress)
                 subject = replace(subject, counterpart=export_again(model, subject.graph, Path(folder) / "again.onnx"))
-            batch = locating_images([images for images in sets if images is not None], subject.graph.signature)
+            batch = locating_images(sets, subject.graph.signature)
             if isinstance(subject.graph, OnnxArtifact) and subject.like is not None:
                 place = locate_in(subject, batch, ranges=ranges, threads=request.threads, progress=progress)
                 verdict = replace(verdict, location=place)
@@ -339,9 +381,16 @@ def _bundle_golden(stack: ExitStack, bundle: Bundle) -> list[InputSet]:
     golden = bundle.manifest.golden
     if golden is None:
         return []
-    noise = next((entry.noise_db for entry in bundle.manifest.reached if entry.noise_db), {})
-    tensors = read_golden(bundle.path / golden.file)
-    return golden_sets(stack, tensors, bundle.manifest.graphs[0].signature.output_names, noise)
+    noise = {entry.images: entry.noise_db for entry in reversed(bundle.manifest.reached) if entry.noise_db}
+    graph = bundle.manifest.graphs[0]
+    return golden_sets(
+        stack,
+        read_golden(bundle.path / golden.file),
+        graph.signature.output_names,
+        noise,
+        spec=bundle.manifest.preprocessing,
+        divisor=divisor_of(bundle.graph(graph)),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,10 +414,11 @@ def _data_set(
     spec: PreprocessSpec | None,
     reference: _Reference,
     progress: Progress,
-) -> InputSet | None:
+) -> list[InputSet]:
+    """Return the user's images, and inputs made up from what they span, with what the reference answers to both."""
     images = _open_data(request, graph, spec, progress)
     if images is None:
-        return None
+        return []
 
     def batches(signature: ModelSignature) -> Iterable[Batch]:
         return (images_first(batch, signature) for batch in images.batches(BATCH, signature=signature))
@@ -378,7 +428,30 @@ def _data_set(
         recording = stack.enter_context(
             recorded(runner, batches(runner.signature), source=name, ids=images.ids, progress=progress)
         )
-        return InputSet("data", recording, batches, noise_db=noise(few))
+        sets = [InputSet("data", recording, batches, noise_db=noise(few))]
+        if [(spec.name, spec.dtype) for spec in runner.signature.inputs] != [
+            (spec.name, spec.dtype) for spec in graph.signature.inputs
+        ]:
+            return sets  # one takes pixels, the other what they become
+        resized = resized_noise(few, graph.signature, divisor_of(graph))
+        for made_up, inputs in ((EXTREME, extreme_inputs(few)), (OTHER_SIZE, resized)):
+            clear = noise(inputs) if inputs is not None else {}
+            if inputs is None or not _is_clear(clear, runner.signature.output_names):
+                continue
+            count = len(next(iter(inputs.values())))
+            ids = [f"{made_up}-{index}" for index in range(count)]
+            made = stack.enter_context(recorded(runner, [inputs], source=name, ids=ids, progress=SILENT))
+            sets.append(InputSet(made_up, made, partial(_same_for_all, inputs), extreme=True, noise_db=clear))
+        return sets
+
+
+def _same_for_all(inputs: Batch, signature: ModelSignature) -> Iterable[Batch]:
+    return [inputs]
+
+
+def divisor_of(graph: OnnxArtifact) -> int:
+    """Return what a graph's heights and widths must be multiples of, as it says itself; 32 suits what does not."""
+    return int(read_metadata(graph.path).get("size_divisor", 32))
 
 
 @contextmanager
@@ -419,17 +492,16 @@ def _check_alone(request: ParityRequest, progress: Progress) -> tuple[Verdict, .
     spec = preprocessing_for(graph, request.preprocess, progress=progress)
     with ExitStack() as stack:
         data = _data_set(stack, request, graph, spec, _Reference(reference, request.source), progress)
-        assert data is not None
         (verdict,) = check_subjects(
             [subject],
-            [data],
+            data,
             threads=request.threads,
             layers=request.layers is not False,
             criteria=read_criteria(request.criteria, request.limits),
             progress=progress,
         )
         if request.locate:
-            batch = locating_images([data], subject.graph.signature)
+            batch = locating_images(data, subject.graph.signature)
             verdict = replace(verdict, location=locate_in(subject, batch, threads=request.threads, progress=progress))
         return with_findings([verdict], [subject], plan_findings, ())
 

@@ -101,8 +101,10 @@ def _told_by_structure(found: Location, subject: Subject) -> Location:
 
 
 def locating_images(sets: Sequence[InputSet], signature: ModelSignature) -> Batch:
-    """Return a few images of every set: what grey ones hide, such as swapped colours, noise shows."""
+    """Return a few images of every set of one size: what grey ones hide, such as swapped colours, noise shows."""
     found = [first_images(images.batches(signature), PER_SET) for images in sets]
+    sizes = [{name: array.shape[1:] for name, array in batch.items()} for batch in found]
+    found = [batch for batch, size in zip(found, sizes, strict=True) if size == sizes[0]]
     return {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
 
 

@@ -48,3 +48,41 @@ def convnet() -> ModelDescription:
         layers += [nn.Conv2d(inner, outer, 3, stride=2, padding=1, bias=False), norm, nn.SiLU()]
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 6)]
     return ModelDescription(nn.Sequential(*layers), name="convnet", size_divisor=8)
+
+
+class Pyramid(nn.Module):
+    """Two scales that are merged, then attention over positions; as many positions as channels at 32 x 32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, stride=2, padding=1, padding_mode="reflect")
+        self.down = nn.Conv2d(16, 16, 3, stride=2, padding=1)
+        self.lateral, self.merge = nn.Conv2d(16, 16, 1), nn.Conv2d(16, 16, 3, padding=1)
+        self.norm1, self.norm2 = nn.LayerNorm(16), nn.LayerNorm(16)
+        self.query, self.key, self.value, self.out = (nn.Linear(16, 16) for _ in range(4))
+        self.mlp = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 16))
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        near = nn.functional.hardtanh(self.stem(image), -1.5, 1.5)
+        far = self.lateral(nn.functional.gelu(self.down(near)))
+        merged = nn.functional.gelu(
+            self.merge(near + nn.functional.interpolate(far, scale_factor=2.0, mode="bilinear"))
+        )
+        tokens = nn.functional.avg_pool2d(merged, 4).flatten(2).transpose(1, 2)
+        normed = self.norm1(tokens)
+        heads = [part(normed).unflatten(2, (2, 8)).transpose(1, 2) for part in (self.query, self.key, self.value)]
+        scores = torch.softmax(heads[0] @ heads[1].transpose(2, 3) * 8**-0.5, dim=-1)
+        tokens = tokens + self.out((scores @ heads[2]).transpose(1, 2).flatten(2))
+        tokens = tokens + self.mlp(self.norm2(tokens))
+        answer: torch.Tensor = self.head(tokens.mean(dim=1))
+        return answer
+
+
+def pyramid() -> ModelDescription:
+    torch.manual_seed(3)
+    model = Pyramid()
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            parameter.data *= 1.7
+    return ModelDescription(model, name="pyramid", size_divisor=8)
