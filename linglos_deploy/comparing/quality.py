@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from linglos_deploy.choices import Precision
 from linglos_deploy.comparing.tolerances import Tolerances
 from linglos_deploy.errors import UsageError
-from linglos_deploy.parity.reached import SLACK_DB
-from linglos_deploy.parity.verdict import ENOUGH_DB
+from linglos_deploy.parity.reached import ENOUGH_DB, SLACK_DB
 from linglos_deploy.reports.comparison import Change
 from linglos_deploy.reports.numbers import file_size, significant, similarity
 from linglos_deploy.reports.parity import Metric, OutputParity, ParityReport

@@ -14,7 +14,6 @@ from linglos_deploy.choices import Precision
 from linglos_deploy.files import sha256_bytes
 from linglos_deploy.parity.metrics import EQUAL_DB
 from linglos_deploy.parity.recording import Recording
-from linglos_deploy.parity.verdict import ENOUGH_DB
 from linglos_deploy.reports.parity import Finding, LayerReport, OutputParity, ParityReport
 
 SLACK_DB = {Precision.FP32: 12.0, Precision.FP16: 3.0, Precision.BF16: 3.0, Precision.INT8: 1.5}
@@ -22,6 +21,8 @@ SLACK_DB = {Precision.FP32: 12.0, Precision.FP16: 3.0, Precision.BF16: 3.0, Prec
 differently, which is all of float32's noise and moves few of the rounded values."""
 _SPREADS = 3.0
 """Standard deviations over images by which the mean over other images may lie lower."""
+ENOUGH_DB = 115.0
+"""SQNR from which a float32 output is as good as equal, whatever was reached and however quiet its reference is."""
 
 
 @dataclass(frozen=True, slots=True)

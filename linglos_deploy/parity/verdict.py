@@ -15,7 +15,7 @@ from linglos_deploy.errors import DataError, UsageError
 from linglos_deploy.images.thumbnails import thumbnail
 from linglos_deploy.parity.classes import Picture
 from linglos_deploy.parity.metrics import Difference
-from linglos_deploy.parity.reached import digest_of
+from linglos_deploy.parity.reached import ENOUGH_DB, digest_of
 from linglos_deploy.parity.recording import Recording, sample_digests
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.reports.parity import CriterionResult, Finding, Metric, OutputMetrics, OutputParity, ParityReport
@@ -117,8 +117,6 @@ _SURE_DB = 15.0
 """How far below the noise of PyTorch's own float32 a float32 graph may lie: sums in another order, 30 times as many."""
 _STRICT_DB = 20.0
 """How far below that noise the limit lies at most where float32 holds more than the default asks for."""
-ENOUGH_DB = 115.0
-"""SQNR from which a float32 output is as good as equal, however quiet its reference is."""
 _LEAST_FLOAT32_DB = 25.0
 
 

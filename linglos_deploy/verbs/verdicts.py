@@ -23,10 +23,10 @@ from linglos_deploy.parity.criteria import CriteriaFile
 from linglos_deploy.parity.int8_modes import compare_int8_modes
 from linglos_deploy.parity.layerwise import check_layers, compare_layers, shared_tensors
 from linglos_deploy.parity.positions import check_positions, first_images
-from linglos_deploy.parity.reached import Reached, check_identity, check_reached, digest_of, reached_by
+from linglos_deploy.parity.reached import ENOUGH_DB, Reached, check_identity, check_reached, digest_of, reached_by
 from linglos_deploy.parity.recording import Recording, record
 from linglos_deploy.parity.structure import prove
-from linglos_deploy.parity.verdict import ENOUGH_DB, Criteria, Limits, allow_noise, check_parity
+from linglos_deploy.parity.verdict import Criteria, Limits, allow_noise, check_parity
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.placement import Placement, find_placement, placement_names
 from linglos_deploy.quantization.plan import QuantPlan
