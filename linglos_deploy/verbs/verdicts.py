@@ -63,6 +63,9 @@ NOISE_LIMITS = Limits(sqnr_db=6, cosine=0.9)
 EXTREME_LIMITS = Limits(sqnr_db=80)
 """Limits of float32 on made-up inputs: what shows only there is far larger, and some are all rounding."""
 
+_CLEAR_DB = 95.0
+"""Noise of a reference from which made-up inputs are held to the limits above, and no more."""
+
 Batches = Callable[[ModelSignature], Iterable[Batch]]
 """Gives the images of a check afresh, in the form that a model of that signature takes."""
 
@@ -266,8 +269,9 @@ def _criteria(subject: Subject, images: InputSet, file: CriteriaFile, *, real: b
     if isinstance(subject.graph, EngineArtifact):  # its kernels are another vendor's, and need not be as quiet
         noise = {output: min(found, ENOUGH_DB) for output, found in noise.items()}
     if images.extreme:
-        limits = {output: allow_noise(EXTREME_LIMITS, found) for output, found in noise.items()}
-        criteria = Criteria(subject.precision, EXTREME_LIMITS, limits).with_indices(subject.indices, trained=False)
+        limits = {output: allow_noise(EXTREME_LIMITS, min(found, _CLEAR_DB)) for output, found in noise.items()}
+        limits |= dict.fromkeys(subject.indices, Limits())  # of a flat image all places tie
+        criteria = Criteria(subject.precision, EXTREME_LIMITS, limits, indices=subject.indices)
         return file.apply(criteria, backend=subject.backend)
     criteria = Criteria.for_precision(subject.precision, trained=subject.trained, noise_db=noise)
     if images.synthetic and real and subject.precision.is_int8:
