@@ -139,8 +139,8 @@ def end(process: subprocess.Popen[bytes], page: Page) -> None:
 
 
 @contextmanager
-def opened(file: Path, *, profile: Path) -> Iterator[Page]:
-    """Open a file in a browser of its own, and end the browser afterwards."""
+def opened(what: Path | str, *, profile: Path) -> Iterator[Page]:
+    """Open a file or an address in a browser of its own, and end the browser afterwards."""
     assert chromium is not None
     to_browser, commands = os.pipe()
     answers, from_browser = os.pipe()
@@ -161,7 +161,7 @@ def opened(file: Path, *, profile: Path) -> Iterator[Page]:
     os.close(from_browser)
     page = Page(commands, answers)
     try:
-        page.open(file.resolve().as_uri())
+        page.open(what if isinstance(what, str) else what.resolve().as_uri())
         yield page
     finally:
         end(process, page)

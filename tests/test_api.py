@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import shutil
 import subprocess
 import sys
@@ -116,6 +117,24 @@ def test_the_example_of_every_verb_passes_a_strict_type_checker_without_an_any(t
     problems = [line for line in done.stdout.splitlines() if "error:" in line]
     assert [line.split(":")[0] for line in problems] == ["wrong.py"], done.stdout + done.stderr
     assert '"ReadyBundle" has no attribute "no_such_thing"' in problems[0]
+
+
+@pytest.mark.slow  # another type checker, which infers otherwise
+def test_the_examples_pass_pyright_too(tmp_path: Path) -> None:
+    (tmp_path / "user.py").write_text(examples())
+    (tmp_path / "wrong.py").write_text("import linglos_deploy\nlinglos_deploy.open_bundle('x').no_such_thing\n")
+    settings = {
+        "typeCheckingMode": "strict",
+        "reportUnusedVariable": False,
+        "extraPaths": [str(Path(linglos_deploy.__file__).parents[1])],
+        "include": ["user.py", "wrong.py"],
+    }
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    found = [entry for entry in json.loads(done.stdout)["generalDiagnostics"] if entry["severity"] == "error"]
+    assert {Path(entry["file"]).name for entry in found} == {"wrong.py"}, found
+    assert any('"no_such_thing"' in entry["message"] for entry in found)
 
 
 @pytest.mark.parametrize("model", [5, torch.nn.Conv2d, None])

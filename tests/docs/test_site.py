@@ -8,6 +8,10 @@ import os
 import re
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ import typer
 
 import linglos_deploy
 from linglos_deploy.cli import app
+from tests.browser import needs_chromium, opened
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -107,3 +112,32 @@ def test_commands_on_a_page_have_the_options_that_they_use(page: Path) -> None:
         known = {option for parameter in parameters for option in (*parameter.opts, *parameter.secondary_opts)}
         options = set(re.findall(r"(?<!\S)--[a-z0-9-]+", used[2])) - {"--help"}
         assert options <= known, (line, options - known)
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """A web server that does not talk."""
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def served(site: Path) -> Iterator[str]:
+    """Serve the site, as a browser lets no page search files."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@needs_chromium
+@pytest.mark.parametrize("name", ["index.html", "reference/python.html", "reference/commands.html", "parity.html"])
+def test_a_page_fits_a_desk_and_a_phone_in_a_browser_and_asks_for_nothing(
+    name: str, served: str, tmp_path: Path
+) -> None:
+    with opened(f"{served}/{name}", profile=tmp_path) as page:
+        for width in (1280, 400):
+            page.resize(width)
+            assert page.evaluate("document.querySelector('.md-content').scrollWidth") <= width
+        assert not page.complaints
+        assert not [address for address in page.requests if not address.startswith((served, "blob:"))]
