@@ -238,7 +238,7 @@ def _describe_linglo(source: ModelSource, checkpoint: Checkpoint | None) -> Mode
         config = resolve_config(checkpoint, variant=source.variant, task=task.name)
     else:
         config = variant_config(source.variant or "")
-        config = replace(config, num_classes=_count_labels(source) or config.num_classes)
+        config = replace(config, num_classes=_count_labels(source) or task.num_classes or config.num_classes)
     metadata = checkpoint.metadata if checkpoint else CheckpointMetadata()
     side = task.image_size or config.image_size
     preprocess = metadata.preprocess(metadata.image_size or (side, side))

@@ -74,6 +74,7 @@ class CriteriaFile:
             replace(limits, **self.everywhere),
             {name: replace(own, **self.everywhere) for name, own in outputs.items()},
             criteria.indices,
+            criteria.views,
         )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -113,6 +114,13 @@ _INDICES = {
     Precision.BF16: 0.95,
     Precision.INT8: 0.9,
 }
+FOUND = "found"
+"""Part of a view that says which rows have a partner."""
+
+View = Callable[
+    [npt.NDArray[np.generic], npt.NDArray[np.generic]], Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]]
+]
+
 _SURE_DB = 15.0
 """How far below the noise of PyTorch's own float32 a float32 graph may lie: sums in another order, 30 times as many."""
 _STRICT_DB = 20.0
@@ -129,12 +137,15 @@ class Criteria:
         limits: Limits on every output.
         outputs: Limits on single outputs, instead.
         indices: Outputs whose numbers are class indices.
+        views: How the reference's and the candidate's output are made comparable, for outputs whose rows have no fixed
+            order: each gives pairs of arrays, by part. Limits on ``output.part`` are those of the part.
     """
 
     precision: Precision
     limits: Limits
     outputs: Mapping[str, Limits] = field(default_factory=dict)
     indices: frozenset[str] = frozenset()
+    views: Mapping[str, View] = field(default_factory=dict)
 
     @classmethod
     def for_precision(
@@ -167,6 +178,25 @@ class Criteria:
         share = _INDICES[Precision.INT8 if self.precision.is_int8 else self.precision] if judged else None
         own = dict.fromkeys(names, Limits(top1_agreement=share))
         return replace(self, outputs={**self.outputs, **own}, indices=names)
+
+    def with_views(self, views: Mapping[str, View], *, trained: bool) -> Criteria:
+        """Return the same, with outputs compared part by part; the part ``found`` is 1 where a row has a partner.
+
+        Which rows an answer holds is a matter of chance for random weights, except in the same arithmetic.
+        """
+        judged = trained or self.precision is Precision.FP32
+        share = _INDICES[Precision.INT8 if self.precision.is_int8 else self.precision] if judged else None
+        own = {f"{output}.{FOUND}": Limits(top1_agreement=share) for output in views}
+        indices = self.indices | own.keys()
+        return replace(self, outputs={**self.outputs, **own}, indices=indices, views={**self.views, **views})
+
+    def parts(
+        self, output: str, wanted: npt.NDArray[np.generic], found: npt.NDArray[np.generic]
+    ) -> dict[str, tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]]:
+        """Return what is compared of one output, by the name under which it is judged."""
+        if output not in self.views:
+            return {output: (wanted, found)}
+        return {f"{output}.{part}": pair for part, pair in self.views[output](wanted, found).items()}
 
     def of(self, output: str) -> Limits:
         """Return the limits on one output."""
@@ -227,7 +257,7 @@ def check_parity(
             found=", ".join(candidate.signature.output_names),
             expected=", ".join(reference.outputs),
         )
-    differences = {output: Difference(indices=output in criteria.indices) for output in reference.outputs}
+    differences: dict[str, dict[str, Difference]] = {output: {} for output in reference.outputs}
     misshapen: dict[str, Finding] = {}
     rows = _Rows(reference)
     with progress.stage(f"Checking {name}", reference.samples) as advance:
@@ -241,12 +271,14 @@ def check_parity(
                     next_step="record the reference again",
                 )
             found = candidate.run(batch)
-            for output, difference in differences.items():
+            for output, parts in differences.items():
                 shapes = expected.outputs[output].shape, np.shape(found[output])
                 if shapes[0] != shapes[1]:
                     misshapen.setdefault(output, _misshapen(output, images, *shapes))
-                else:
-                    difference.update(expected.outputs[output], found[output], expected.ids, _pictures(batch))
+                    continue
+                for part, pair in criteria.parts(output, expected.outputs[output], found[output]).items():
+                    difference = parts.setdefault(part, Difference(indices=part in criteria.indices))
+                    difference.update(*pair, expected.ids, _pictures(batch))
             advance(expected.count)
     if rows.taken != reference.samples:
         raise DataError(
@@ -256,9 +288,10 @@ def check_parity(
         )
     inputs = digest_of(reference)
     outputs = tuple(
-        _judge(output, differences[output], criteria.of(output), images, inputs)
-        for output in reference.outputs
+        _judge(part, difference, criteria.of(part), images, inputs)
+        for output, parts in differences.items()
         if output not in misshapen
+        for part, difference in parts.items()
     )
     return ParityReport(
         reference=reference.source or reference.path.name,

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
-RESAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,7 @@ class Interval:
     high: float
 
 
-def resamples(count: int, *, seed: int, draws: int = RESAMPLES) -> NDArray[np.int64]:
+def resamples(count: int, *, seed: int, draws: int = 1000) -> NDArray[np.int64]:
     """Return places of examples drawn with replacement, ``draws`` x ``count``."""
     return np.random.default_rng(seed).integers(0, count, (draws, count))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,6 +25,10 @@ __all__ = ["Decoding", "Examples", "Group", "Metric", "ModelFacts", "Result", "S
 
 Settings = Mapping[str, str]
 """What was chosen of a task's settings, by name."""
+
+
+View = Callable[["NDArray[np.generic]", "NDArray[np.generic]"], Mapping[str, tuple["Any", "Any"]]]
+"""From a reference's and a candidate's output to pairs of arrays by part; images lie along the first axis of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,11 @@ class Metric(Protocol):
         """Its name, such as ``"top-1"``; a share, 1 at best."""
         ...
 
+    @property
+    def draws(self) -> int:
+        """How many resampled sets of examples its interval comes from."""
+        ...
+
     def record(self, result: Any, truth: Any) -> Any:
         """Return what counts of one example; truth or falsity where an example is right or wrong as a whole."""
         ...
@@ -146,12 +155,15 @@ class Task:
         outputs: Names what LinGlo with this task's head returns, for the settings.
         suffix: What a LinGlo for this task has at the end of its name.
         has_classes: Whether class names make sense.
+        num_classes: Of random weights for which nobody names the classes; ``None`` for the variant's own.
         head: Makes what stands on a backbone's four maps: from their channels, the number of classes and the settings.
             Called with the maps and the input's height and width. ``None`` where LinGlo itself answers.
         class_tensor: Weight whose first axis counts the classes, in a checkpoint.
         float_layers: Names, as regular expressions, of the layers of ``head`` whose numbers are the answer: they stay
             in floating point whatever the precision of the rest.
         indices: Roles whose numbers are class indices: parity compares them for being equal, not for being near.
+        views: How two answers for a role are made comparable, where their rows have no fixed order; parity compares
+            the parts.
         fit: How pictures become the input where nobody says.
         image_size: Side of the square input of a LinGlo where nobody says, in pixels; ``None`` for the variant's own.
         examples: Opens pictures of which the truth is known; ``None`` where there is none to know.
@@ -168,10 +180,12 @@ class Task:
     settings: tuple[Setting, ...] = ()
     suffix: str = ""
     has_classes: bool = True
+    num_classes: int | None = None
     head: Callable[[Sequence[int], int, Settings], nn.Module] | None = None
     class_tensor: str | None = None
     float_layers: tuple[str, ...] = ()
     indices: tuple[str, ...] = ()
+    views: Mapping[str, View] = field(default_factory=dict)
     fit: Fit = Fit.COVER
     image_size: int | None = None
     examples: Callable[[Path, ModelFacts, Progress], Examples] | None = None

@@ -61,7 +61,7 @@ def evaluate(request: EvaluateRequest, *, progress: Progress = SILENT) -> Evalua
     examples, metric = task.examples(request.data, facts, progress), task.metric(facts)
     for warning in examples.warnings:
         progress.warn(warning)
-    drawn = resamples(len(examples.ids), seed=request.seed)
+    drawn = resamples(len(examples.ids), seed=request.seed, draws=metric.draws)
     scores: list[GraphScore] = []
     reference: Sequence[Any] = ()
     for place, entry in enumerate(bundle.manifest.graphs):

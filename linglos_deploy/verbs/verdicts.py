@@ -26,7 +26,7 @@ from linglos_deploy.parity.positions import check_positions, first_images
 from linglos_deploy.parity.reached import ENOUGH_DB, Reached, check_identity, check_reached, digest_of, reached_by
 from linglos_deploy.parity.recording import Recording, record
 from linglos_deploy.parity.structure import prove
-from linglos_deploy.parity.verdict import Criteria, Limits, allow_noise, check_parity
+from linglos_deploy.parity.verdict import Criteria, Limits, View, allow_noise, check_parity
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.placement import Placement, find_placement, placement_names
 from linglos_deploy.quantization.plan import QuantPlan
@@ -103,6 +103,19 @@ class Subject:
             return frozenset()
         roles = load_task(self.decoding.task).indices
         return frozenset(output for role, output in self.decoding.outputs.items() if role in roles)
+
+    @property
+    def views(self) -> dict[str, View]:
+        """How those of its outputs are compared whose rows have no fixed order."""
+        if self.decoding is None:
+            return {}
+        known = load_task(self.decoding.task).views
+        return {output: known[role] for role, output in self.decoding.outputs.items() if role in known}
+
+    @property
+    def choices(self) -> frozenset[str]:
+        """Its outputs that choose among close numbers."""
+        return self.indices | self.views.keys()
 
     @property
     def like(self) -> OnnxArtifact | None:
@@ -233,14 +246,15 @@ def _check_subject(
             )
             outputs += report.outputs
             findings += report.findings
-        findings.append(check_positions(runner, sets[0].batches(subject.graph.signature), subject.precision))
+        first = sets[0].batches(subject.graph.signature)
+        findings.append(check_positions(runner, first, subject.precision, choices=subject.choices))
     layer_report = _compare_layers(subject, sets[0], threads, progress) if layers else None
     if layer_report is not None:
         same = [entry.layers for entry in reached if entry.inputs == inputs.get(entry.images)] if reached else []
         known = next((kept for kept in same if kept), {})
         findings += check_layers(layer_report, subject.precision, known)
     plain = {images.name for images in sets if not images.extreme}
-    ordinary = [output for output in outputs if output.images in plain and output.output not in subject.indices]
+    ordinary = [it for it in outputs if it.images in plain and it.output.partition(".")[0] not in subject.choices]
     findings += check_reached(ordinary, reached, subject.precision, inputs=inputs)
     warnings = _warnings(subject, sets, outputs, threads)
     return _put_together(subject, sets, inputs, outputs, proof, findings, layer_report, warnings)
@@ -276,8 +290,9 @@ def _criteria(subject: Subject, images: InputSet, file: CriteriaFile, *, real: b
     criteria = Criteria.for_precision(subject.precision, trained=subject.trained, noise_db=noise)
     if images.synthetic and real and subject.precision.is_int8:
         criteria = replace(criteria, limits=NOISE_LIMITS)
-    if subject.indices:
-        criteria = criteria.with_indices(subject.indices, trained=subject.trained and not images.synthetic)
+    judged = subject.trained and not images.synthetic
+    criteria = criteria.with_indices(subject.indices, trained=judged) if subject.indices else criteria
+    criteria = criteria.with_views(subject.views, trained=judged) if subject.views else criteria
     return file.apply(criteria, backend=subject.backend)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -43,4 +44,23 @@ def write_scenes(folder: Path, count: int = 4) -> Path:
         size = random.integers(20, 60, 2)
         Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / f"images/{index}.png")
         Image.fromarray(random.integers(0, 3, size, dtype=np.uint8)).save(folder / f"masks/{index}.png")
+    return folder
+
+
+def write_coco(folder: Path, count: int = 4) -> Path:
+    """Write pictures of odd sizes and COCO's JSON of two boxes in each."""
+    random = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    images, annotations = [], []
+    for index in range(count):
+        height, width = random.integers(30, 60, 2).tolist()
+        values = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(values).save(folder / f"images/{index}.png")
+        images.append({"id": index, "file_name": f"{index}.png", "height": height, "width": width})
+        for label in range(2):
+            box = [3 + 5 * label, 4, 12, 15]
+            annotations.append({"id": 2 * index + label, "image_id": index, "category_id": label, "bbox": box})
+    categories = [{"id": label, "name": name} for label, name in enumerate(("ant", "bee", "cat"))]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "instances.json").write_text(json.dumps(content))
     return folder

@@ -143,6 +143,7 @@ class Top1:
     """The share of images whose most probable class is theirs."""
 
     name: str = "top-1"
+    draws: int = 1000
 
     def record(self, result: Classified, truth: int) -> bool:
         """Return whether the best class is right."""

@@ -27,6 +27,7 @@ class MeanIou:
     """
 
     name: str = "mIoU"
+    draws: int = 1000
 
     def record(self, result: Segmented, truth: NDArray[np.uint8]) -> Counts:
         """Return intersection, and union, in pixels, for each class: int64 of shape 2 x 255."""

@@ -107,6 +107,7 @@ segment = Task(
         Setting("width", ("256", "128", "64", "32"), "channels of the pyramid"),
     ),
     suffix="_segment",
+    num_classes=150,  # ADE20K, on which the paper reports
     head=make_head,
     class_tensor="head.predict.weight",
     float_layers=(r"head\.predict.*",),
