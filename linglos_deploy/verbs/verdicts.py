@@ -285,7 +285,8 @@ def _criteria(subject: Subject, images: InputSet, file: CriteriaFile, *, real: b
     if images.extreme:
         limits = {output: allow_noise(EXTREME_LIMITS, min(found, _CLEAR_DB)) for output, found in noise.items()}
         limits |= dict.fromkeys(subject.indices, Limits())  # of a flat image all places tie
-        criteria = Criteria(subject.precision, EXTREME_LIMITS, limits, indices=subject.indices)
+        rest = Limits() if subject.views else EXTREME_LIMITS  # and so do the rows that are chosen among them
+        criteria = Criteria(subject.precision, rest, limits, indices=subject.indices, views=subject.views)
         return file.apply(criteria, backend=subject.backend)
     criteria = Criteria.for_precision(subject.precision, trained=subject.trained, noise_db=noise)
     if images.synthetic and real and subject.precision.is_int8:
