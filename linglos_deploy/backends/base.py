@@ -6,8 +6,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from linglos_deploy.artifacts import Artifact
+from linglos_deploy.artifacts import Artifact, OnnxArtifact
 from linglos_deploy.engines.compiler import Probeable as Probeable
+from linglos_deploy.engines.record import PrecisionProof
 from linglos_deploy.errors import UsageError
 from linglos_deploy.reports.doctor import Probe as Probe
 from linglos_deploy.reports.profile import OperatorTime
@@ -114,6 +115,19 @@ class Noted(Protocol):
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences that a user of the answers should not miss, such as what happens to INT8 on this CPU."""
+        ...
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """A runtime that can say in which precision it runs each layer of a graph."""
+
+    def explain(self, artifact: OnnxArtifact) -> PrecisionProof:
+        """Load an INT8 graph as it would be run; return what became of its layers.
+
+        Raises:
+            ArtifactError: The graph is damaged or not of a kind that this backend runs.
+        """
         ...
 
 

@@ -16,6 +16,7 @@ from linglos_deploy.artifacts import Artifact, OnnxArtifact
 from linglos_deploy.backends.base import CPU, Device, Probe, Runner
 from linglos_deploy.backends.cpu import Int8Mode, physical_cores, this_cpu
 from linglos_deploy.backends.operators import mean_times, read_onnxruntime_trace
+from linglos_deploy.engines.record import PrecisionProof
 from linglos_deploy.errors import ArtifactError, MissingDependencyError, RunError, UsageError
 from linglos_deploy.reports.profile import OperatorTime
 from linglos_deploy.signature import Batch, Dim, ModelSignature
@@ -139,6 +140,14 @@ class OnnxRuntime:
             },
             runs_graphs=True,
         )
+
+    def explain(self, artifact: OnnxArtifact) -> PrecisionProof:
+        """Say which layers multiply integers; see :class:`~linglos_deploy.backends.base.Explaining`."""
+        from linglos_deploy.backends.execution import onnxruntime_execution  # it imports onnx
+
+        ort = _import_onnxruntime()
+        with _vendor_errors(f"ONNX Runtime cannot load '{artifact.path}'.", ArtifactError):
+            return onnxruntime_execution(artifact.path, self._options(ort))
 
     def operator_times(self, artifact: Artifact, batch: Batch, *, runs: int) -> tuple[OperatorTime, ...]:
         """Return times per operator type; see :class:`~linglos_deploy.backends.base.OperatorTimer`."""

@@ -41,6 +41,7 @@ from linglos_deploy.reports.parity import (
 )
 from linglos_deploy.signature import Batch, Decoding, ModelSignature
 from linglos_deploy.tasks.registry import load_task
+from linglos_deploy.verbs.execution import check_execution
 
 if TYPE_CHECKING:
     import onnx
@@ -256,6 +257,8 @@ def _check_subject(
     plain = {images.name for images in sets if not images.extreme}
     ordinary = [it for it in outputs if it.images in plain and it.output.partition(".")[0] not in subject.choices]
     findings += check_reached(ordinary, reached, subject.precision, inputs=inputs)
+    executed = check_execution(subject)
+    findings += [executed] if executed is not None else []
     warnings = _warnings(subject, sets, outputs, threads)
     return _put_together(subject, sets, inputs, outputs, proof, findings, layer_report, warnings)
 

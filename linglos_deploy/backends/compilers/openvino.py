@@ -206,6 +206,14 @@ class OpenVino:
             runs_graphs=True,
         )
 
+    def explain(self, artifact: OnnxArtifact) -> PrecisionProof:
+        """Say which layers multiply integers; see :class:`~linglos_deploy.backends.base.Explaining`."""
+        from linglos_deploy.backends.execution import openvino_execution  # it imports onnx
+
+        core = _core()
+        compiled = _compile(core, _read(core, artifact), self._properties(), path=artifact.path)
+        return openvino_execution(artifact.path, compiled)
+
     def operator_times(self, artifact: Artifact, batch: Batch, *, runs: int) -> tuple[OperatorTime, ...]:
         """Return OpenVINO's own counters per layer type; fused operators count as the layer that does their work."""
         if not isinstance(artifact, OnnxArtifact):
