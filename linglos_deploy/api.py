@@ -390,10 +390,11 @@ def profile(
     backends: Sequence[str] = ("onnxruntime",),
     plan: MeasurementPlan | None = None,
     max_p50_ms: float | None = None,
+    gate: float | None = None,
     access: EngineAccess | None = None,
     progress: Progress = SILENT,
 ) -> ProfileReport:
-    """Measure latency: every model in a process of its own, in alternating rounds, ratios with intervals.
+    """Measure latency: fresh processes of every model in blocks, in turns, ratios with intervals.
 
         report = linglos_deploy.profile("build/linglo_s", backends=["onnxruntime", "openvino"])
         for row in report.rows:
@@ -402,8 +403,9 @@ def profile(
     Args:
         models: Bundles, graphs or engines; ratios refer to the first.
         backends: What runs the graphs; engines run on their own.
-        plan: Batch sizes, threads, rounds and times.
+        plan: Batch sizes, threads, processes and times.
         max_p50_ms: The slowest acceptable median, in milliseconds.
+        gate: How much slower, relative, the other models may be than the first; what seems slower is measured twice.
         access: What engines need to be opened, beyond their files: a device, weights, consent to code in them.
         progress: Told about every round.
 
@@ -414,16 +416,17 @@ def profile(
         UsageError: A path is no model, a backend is unknown, or two rows would have one name.
         ArtifactError: A file is missing or damaged.
     """
-    from linglos_deploy.kinds import profile_candidates
+    from linglos_deploy.kinds import candidates_by_path
+    from linglos_deploy.profiling.gate import measure_with_gate
     from linglos_deploy.profiling.measure import measure
     from linglos_deploy.profiling.plan import LatencyBudget, MeasurementPlan
 
-    return measure(
-        profile_candidates([Path(model) for model in models], backends, access),
-        plan or MeasurementPlan(),
-        budget=None if max_p50_ms is None else LatencyBudget(max_p50_ms),
-        progress=progress,
-    )
+    plan = plan or MeasurementPlan()
+    groups = candidates_by_path([Path(model) for model in models], backends, access)
+    budget = None if max_p50_ms is None else LatencyBudget(max_p50_ms)
+    if gate is not None:
+        return measure_with_gate(groups, plan, limit=gate, budget=budget, progress=progress)
+    return measure([candidate for group in groups for candidate in group], plan, budget=budget, progress=progress)
 
 
 def compare(

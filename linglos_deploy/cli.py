@@ -108,6 +108,7 @@ def root(
       2  wrong usage or configuration
       3  a backend, device or optional package is missing
       4  a stage failed: bad checkpoint, bad data, export, build
+      5  cannot tell: the measurement is too noisy for the verdict that was asked for
     """
     if version:
         typer.echo(f"linglos-deploy {__version__}")

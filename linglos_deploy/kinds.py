@@ -115,21 +115,41 @@ def profile_candidates(
         ArtifactError: There is nothing at a path, or a bundle is damaged.
         UsageError: A path is neither a bundle nor a model, or no engine has a use for what ``access`` says.
     """
+    return [candidate for group in candidates_by_path(paths, backends, access) for candidate in group]
+
+
+def candidates_by_path(
+    paths: Sequence[Path], backends: Sequence[str], access: EngineAccess | None = None
+) -> list[list[Candidate]]:
+    """Return what ``profile`` measures for each path; see :func:`profile_candidates`."""
     access = access or EngineAccess()
-    candidates: list[Candidate] = []
-    for path in paths:
+    groups: list[list[Candidate]] = []
+    for path, prefix in zip(paths, _prefixes(paths), strict=True):
         graphs, engines = models_of(path)
-        prefix = f"{path.name}/" if path.is_dir() and len(paths) > 1 else ""
-        candidates += [
+        of_graphs = [
             Candidate(backend, graph, label=f"{prefix}{graph.name} · {backend}", device=access.device)
             for graph in graphs
             for backend in backends
         ]
-        candidates += [
+        of_engines = [
             access.candidate(engine_backend(engine), engine, label=f"{prefix}{engine.name}") for engine in engines
         ]
-    access.check_used(candidates)
-    return candidates
+        groups.append([*of_graphs, *of_engines])
+    access.check_used([candidate for group in groups for candidate in group])
+    return groups
+
+
+def _prefixes(paths: Sequence[Path]) -> list[str]:
+    """Return what tells the files of each path from those of the others: the folders' names, as many as it takes."""
+    folders = [path.absolute() if path.is_dir() else path.absolute().parent for path in paths]
+    names = [path.name if path.is_file() else "" for path in paths]
+    if len(paths) == 1 or ("" not in names and len(set(names)) == len(names)):
+        return ["" for _ in paths]
+    for depth in range(1, max(len(folder.parts) for folder in folders)):
+        ends = ["/".join(folder.parts[-depth:]) for folder in folders]
+        if len(set(zip(ends, names, strict=True))) == len(set(zip(folders, names, strict=True))):
+            break
+    return [f"{end}/" for end in ends]
 
 
 def engine_backend(engine: Path) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact, TorchModel, load_onnx, tool_versions
+from linglos_deploy.backends import registry
 from linglos_deploy.backends.base import Runtime
 from linglos_deploy.backends.batching import AnyBatch
 from linglos_deploy.backends.onnxruntime import EXACT_SESSION_OPTIONS, OnnxRuntime
@@ -44,8 +45,10 @@ from linglos_deploy.parity.accuracy import count_correct
 from linglos_deploy.parity.decisions import check_decisions
 from linglos_deploy.parity.positions import first_images
 from linglos_deploy.parity.reached import Reached
+from linglos_deploy.profiling.advice import what_next, what_to_ship
 from linglos_deploy.profiling.measure import measure
 from linglos_deploy.profiling.plan import Candidate, MeasurementPlan
+from linglos_deploy.profiling.statistics import FEWEST_PROCESSES
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.apply import apply_plan
 from linglos_deploy.quantization.patterns import check_patterns
@@ -88,6 +91,9 @@ from linglos_deploy.verbs.verdicts import (
 )
 
 GOLDEN_REAL_IMAGES = 8
+LATENCY_PROCESSES = FEWEST_PROCESSES
+"""Processes of each candidate in the last table of an export: as few as give an interval."""
+
 SELF_TEST_TOLERANCE = {
     Precision.FP32: 1e-4,
     Precision.FP16: 2e-2,
@@ -216,6 +222,8 @@ def export_bundle(request: ExportRequest, *, progress: Progress = SILENT) -> Exp
             parity=parity,
             engines=(*outcomes, *(not_built(probe, graph_for(probe.name, graphs).path.name) for probe in passed_over)),
             profile=latency,
+            advice=what_to_ship(latency, parity, accuracy) if latency is not None else "",
+            next_commands=what_next(str(out), latency) if latency is not None else (),
             passed=all(check.passed for check in parity) and (accuracy is None or accuracy.passed),
         )
         write_reports(report, folder / "reports")
@@ -618,24 +626,33 @@ def measure_accuracy(work: Work, graphs: Sequence[OnnxArtifact]) -> AccuracyVerd
 
 
 def measure_latency(work: Work, graphs: Sequence[OnnxArtifact]) -> ProfileReport:
-    """Measure PyTorch and every graph on ONNX Runtime, each in a process of its own.
+    """Measure PyTorch, and every graph on every runtime that is installed here.
 
     A module that only this process holds cannot be measured in another; it is left out.
     """
     source = work.request.source
     candidates = [] if isinstance(source, HeldModel) else [Candidate("torch", source=source, label="PyTorch")]
     candidates += [
-        Candidate("onnxruntime", graph.path, label=f"{graph.path.name} · onnxruntime")
+        Candidate(backend, graph.path, label=f"{graph.path.name} · {backend}")
         for graph in graphs
-        if precision_of(work, graph) is not Precision.BF16  # ONNX Runtime has no bfloat16 kernels for a CPU
+        for backend in runtimes_here()
+        # ONNX Runtime has no bfloat16 kernels for a CPU
+        if (backend, precision_of(work, graph)) != ("onnxruntime", Precision.BF16)
     ]
     plan = MeasurementPlan(
         batch_sizes=(work.request.graph.batch or 1,),
         threads=(work.request.threads or 1,),  # one number for all, else each runtime would take its own
         image_size=preprocessing_of(work.model).input_size,
+        processes=LATENCY_PROCESSES,
         min_seconds=0.3,
     )
     return measure(candidates, plan, title=f"Latency of {work.model.name}", progress=work.progress)
+
+
+def runtimes_here() -> list[str]:
+    """Return the backends that run ONNX graphs as they are, and can do so on this machine."""
+    probes = {name: registry.probe(name) for name in registry.available()}
+    return [name for name, probe in probes.items() if probe.runs_graphs and probe.runs]
 
 
 def make_golden(work: Work, graphs: Sequence[OnnxArtifact]) -> Golden:

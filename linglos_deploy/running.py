@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 VERDICT_FAILED = 1
 STAGE_FAILED = 4
+UNDECIDED = 5
 INTERRUPTED = 130
 
 AS_JSON = "linglos_deploy.as_json"

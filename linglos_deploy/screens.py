@@ -40,6 +40,10 @@ def show_export(report: ExportReport, console: Console) -> None:
     show_engines(report.engines, console)
     if report.profile is not None:
         show_profile(report.profile, console, details=False)
+        _say(console, report.advice)
+        for command in report.next_commands:
+            _say(console, command, mark="Next    ")
+        _say(console, "")
     _show_files(report, console)
     _say(console, f"bundle in {report.bundle}", mark=f"\n{_verdict(report.passed)}  ")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,9 +68,17 @@ def test_the_library_makes_the_same_bundle_without_a_terminal(here: Path) -> Non
     assert open_bundle(Path(report.bundle)).manifest.name == "mine"
 
 
-def test_latency_is_measured_and_shipped(here: Path) -> None:
+def test_latency_is_measured_on_every_runtime_and_shipped_with_advice(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "LATENCY_PROCESSES", 1)
     made = run("export", "--checkpoint", "tiny.safetensors", "--engine", "none", "--json").expect(0).json
     assert {row["outcome"] for row in made["profile"]["rows"]} == {"measured"}
+    assert {row["threads"] for row in made["profile"]["rows"]} == {1}
+    here_to_run = {"onnxruntime"} | ({"openvino"} if importlib.util.find_spec("openvino") else set())
+    assert {row["backend"] for row in made["profile"]["rows"]} == {"torch"} | here_to_run
+    assert "ship model.onnx with " in made["advice"]
+    assert all(command.startswith("linglos-deploy ") for command in made["next_commands"])
     assert "reports/profile.json" in open_bundle(here / "build/tiny").manifest.files
 
 

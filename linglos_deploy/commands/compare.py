@@ -49,13 +49,14 @@ def compare(
     """Hold a new bundle or report against an old one; exit code 1 when something became worse than it may.
 
     Without --max-drop, a loss is accepted that another machine, or other images, explain. Exit code 2 means that the
-    two cannot be compared.
+    two cannot be compared, 5 that the figures cannot tell.
 
     \b
     Examples:
       linglos-deploy compare released/linglo_s build/linglo_s --junit compare.xml
       linglos-deploy compare old/parity.json new/parity.json --max-drop sqnr_db=1.5 --max-drop top1_agreement=0.01
       linglos-deploy compare released/linglo_s build/linglo_s --max-growth off --json
+      linglos-deploy compare base.json new.json --max-regression 5%
     """
     from functools import partial
 
@@ -74,4 +75,6 @@ def compare(
     if annotate:
         running.annotate([report], file=new)
     show(report, partial(show_described, every_row=everything), as_json=as_json)
+    if report.undecided:
+        raise typer.Exit(running.UNDECIDED)
     return report.passed

@@ -10,7 +10,7 @@ import typer
 from linglos_deploy import options
 from linglos_deploy.console import Terminal
 from linglos_deploy.errors import MissingDependencyError
-from linglos_deploy.running import show, write_reports
+from linglos_deploy.running import UNDECIDED, show, write_reports
 
 
 def profile(
@@ -62,6 +62,10 @@ def profile(
     max_p50_ms: Annotated[
         float | None, typer.Option("--max-p50-ms", min=0.0, help="Fail when a median is slower than this.")
     ] = None,
+    gate: Annotated[
+        str | None,
+        typer.Option("--gate", metavar="5%", help="Fail if a model is slower than the first by more; asks twice."),
+    ] = None,
     operators: Annotated[bool, typer.Option("--operators", help="Add the time per operator type.")] = False,
     device: Annotated[
         str | None, typer.Option("--device", metavar="cpu|cuda:N", help="Where models run [each backend's default].")
@@ -92,12 +96,13 @@ def profile(
       linglos-deploy profile build/linglo_s --backend onnxruntime --backend openvino --batch 1,8 --html latency.html
       linglos-deploy profile theirs.onnx --shape tokens=1x128 --shape mask=1x128
       linglos-deploy profile build/linglo_s/model.int8.onnx --threads 1 --max-p50-ms 40
+      linglos-deploy profile main/model.onnx branch/model.onnx --gate 5% --budget 2m
     """
     from linglos_deploy import api
     from linglos_deploy.graph.feeds import parse_shapes
     from linglos_deploy.profiling.access import EngineAccess
     from linglos_deploy.profiling.plan import MeasurementPlan
-    from linglos_deploy.reports.profile import only_missing
+    from linglos_deploy.reports.profile import only_missing, only_undecided
     from linglos_deploy.screens import show_profile
 
     plan = MeasurementPlan(
@@ -120,11 +125,14 @@ def profile(
         backends=backend or ["onnxruntime"],
         plan=plan,
         max_p50_ms=max_p50_ms,
+        gate=options.parse_share(gate, option="--gate"),
         access=EngineAccess(device or "", allow_host_code, weights),
         progress=Terminal(quiet=quiet),
     )
     write_reports([report], html=html)
     show(report, show_profile, as_json=as_json)
+    if only_undecided(report):
+        raise typer.Exit(UNDECIDED)
     if not report.passed and only_missing(report):
         raise typer.Exit(MissingDependencyError.exit_code)
     return report.passed

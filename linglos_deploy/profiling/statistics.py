@@ -81,6 +81,38 @@ def compare(
     return Ratio(label, value, low, high, confidence, finding, logs.size)
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How many times the latency of before, with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def ratio_of_reports(new: Sequence[Rounds], old: Sequence[Rounds], *, confidence: float) -> Change | None:
+    """Return the ratio of latencies that were measured at different times, with Welch's interval over processes.
+
+    Args:
+        new: Timed runs of each process.
+        old: Those of the processes before; not as many, and not next to them.
+        confidence: Of the interval.
+
+    Returns:
+        ``None`` where one of them has fewer than :data:`FEWEST_PROCESSES`.
+    """
+    if min(len(new), len(old)) < FEWEST_PROCESSES:
+        return None
+    from scipy import stats
+
+    above, below = log_medians(new), log_medians(old)
+    difference = float(above.mean() - below.mean())
+    if np.ptp(above) == np.ptp(below) == 0:
+        return Change(*[math.exp(difference)] * 3)
+    found = stats.ttest_ind(above, below, equal_var=False).confidence_interval(confidence)
+    return Change(math.exp(difference), math.exp(float(found.low)), math.exp(float(found.high)))
+
+
 def log_ratios(candidate: Sequence[Rounds], baseline: Sequence[Rounds]) -> NDArray[np.float64]:
     """Return one number a block: the logarithm of how many times slower the candidate was.
 

@@ -19,6 +19,7 @@ class Change:
         passed: Whether it is; ``None`` where nothing was asked, and the change is only told.
         old_value: The old number, where it is one.
         new_value: The new number, where it is one.
+        undecided: Whether something was asked that the figures cannot tell; ``passed`` is ``None`` then.
     """
 
     subject: str
@@ -29,6 +30,7 @@ class Change:
     passed: bool | None = None
     old_value: float | None = None
     new_value: float | None = None
+    undecided: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +61,8 @@ class ComparisonReport:
     ) -> ComparisonReport:
         """Return the report whose verdict follows from its changes."""
         return cls(kind, old, new, changes, all(change.passed is not False for change in changes), warnings)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether nothing is known to be worse than it may be, but something could not be told."""
+        return self.passed and any(change.undecided for change in self.changes)

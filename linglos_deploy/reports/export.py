@@ -88,6 +88,8 @@ class ExportReport:
         parity: One report per graph, against PyTorch.
         engines: What was built and what could not be.
         profile: Latency, if it was measured.
+        advice: What to ship on this machine, as far as the figures support it; empty without latency.
+        next_commands: What answers what they leave open.
         passed: Whether every requested check passed.
     """
 
@@ -103,3 +105,5 @@ class ExportReport:
     engines: tuple[EngineOutcome, ...]
     profile: ProfileReport | None
     passed: bool
+    advice: str = ""
+    next_commands: tuple[str, ...] = ()

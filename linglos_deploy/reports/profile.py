@@ -293,6 +293,41 @@ class BudgetCheck:
     passed: bool
 
 
+class GateOutcome(StrEnum):
+    """Whether a new model is slower than an old one by more than it may be."""
+
+    PASSED = "passed"
+    REGRESSED = "regressed"
+    """It is, and a second measurement says so too."""
+    CANNOT_TELL = "cannot tell"
+    """The interval holds the limit, there is none, or a second measurement did not confirm the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateCheck:
+    """One new candidate against its counterpart.
+
+    Attributes:
+        label: The new candidate's label.
+        baseline: Its counterpart's label.
+        batch: The rows' batch size.
+        threads: The rows' threads.
+        limit: Largest accepted loss of speed, such as 0.05.
+        ratio: New over old; ``None`` if one of them was not measured.
+        outcome: The verdict.
+        second: What the measurement that was to confirm a regression found; ``None`` if there was none.
+    """
+
+    label: str
+    baseline: str
+    batch: int
+    threads: int
+    limit: float
+    ratio: Ratio | None
+    outcome: GateOutcome
+    second: Ratio | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ProfileReport:
     """All rows of one measurement.
@@ -306,6 +341,7 @@ class ProfileReport:
         checks: The latency budget against every row that could run here; empty without a budget.
         passed: Whether every candidate was measured and all checks passed.
         warnings: What makes the numbers less trustworthy, such as a busy machine.
+        gates: New models against their counterparts; empty without a gate.
         schema: Name and version of this format.
     """
 
@@ -317,6 +353,7 @@ class ProfileReport:
     checks: tuple[BudgetCheck, ...] = ()
     passed: bool = False
     warnings: tuple[str, ...] = ()
+    gates: tuple[GateCheck, ...] = ()
     schema: Literal["linglos.profile/2"] = "linglos.profile/2"
 
 
@@ -338,5 +375,14 @@ def runs_needed(quantile: float) -> int:
 def only_missing(report: ProfileReport) -> bool:
     """Tell whether nothing stands against a report but candidates for which this machine lacks something."""
     outcomes = {row.outcome for row in report.rows}
-    checked = all(check.passed for check in report.checks)
+    regressed = any(gate.outcome is GateOutcome.REGRESSED for gate in report.gates)
+    checked = all(check.passed for check in report.checks) and not regressed
     return Outcome.NOT_RUN in outcomes and Outcome.FAILED not in outcomes and checked
+
+
+def only_undecided(report: ProfileReport) -> bool:
+    """Tell whether nothing stands against a report but gates about which the figures cannot tell."""
+    outcomes = {gate.outcome for gate in report.gates}
+    measured = all(row.outcome is Outcome.MEASURED for row in report.rows)
+    checked = measured and all(check.passed for check in report.checks)
+    return checked and GateOutcome.CANNOT_TELL in outcomes and GateOutcome.REGRESSED not in outcomes

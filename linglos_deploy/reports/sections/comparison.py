@@ -7,24 +7,28 @@ from collections.abc import Sequence
 from linglos_deploy.reports.comparison import Change, ComparisonReport
 from linglos_deploy.reports.document import Cell, Check, Column, Section, Table, Tone, sections_of
 
+_TONES = {True: Tone.GOOD, False: Tone.BAD, None: Tone.NEUTRAL}
+
 
 @sections_of.register
 def comparison_sections(report: ComparisonReport) -> tuple[Section, ...]:
     """One section; its checks are what was judged."""
     judged = [change for change in report.changes if change.passed is not None]
-    told = [change for change in report.changes if change.passed is None]
+    told = [change for change in report.changes if change.passed is None and not change.undecided]
+    unknown = [change for change in report.changes if change.undecided]
     worse = [change for change in judged if not change.passed]
     return (
         Section(
             title=f"Comparison of {report.new} with {report.old}",
-            passed=report.passed,
-            summary=_summary(worse, judged, told),
+            passed=None if report.undecided else report.passed,
+            summary=_summary(worse, judged, told, unknown),
             facts=(("kind", report.kind), ("old", report.old), ("new", report.new)),
             warnings=report.warnings,
             tables=tuple(
                 table
                 for table in (
                     _judged_table("Worse than allowed", worse),
+                    _judged_table("Cannot tell", unknown),
                     _judged_table("Within what is allowed", [change for change in judged if change.passed], first=8),
                     _told_table(told),
                 )
@@ -32,14 +36,18 @@ def comparison_sections(report: ComparisonReport) -> tuple[Section, ...]:
             ),
             checks=tuple(
                 Check(f"{change.subject}: {change.measure}", change.passed, _step(change), change.allowed)
-                for change in judged
+                for change in (*judged, *unknown)
             ),
         ),
     )
 
 
-def _summary(worse: Sequence[Change], judged: Sequence[Change], told: Sequence[Change]) -> str:
+def _summary(
+    worse: Sequence[Change], judged: Sequence[Change], told: Sequence[Change], unknown: Sequence[Change]
+) -> str:
     held = f"{len(worse)} of {len(judged)} are worse than allowed" if worse else f"none of {len(judged)} is worse"
+    if unknown:
+        held += f"; {len(unknown)} cannot be told"
     return f"{held}; {len(told)} other changes." if told else f"{held}."
 
 
@@ -59,7 +67,7 @@ def _judged_table(title: str, changes: Sequence[Change], *, first: int | None = 
                 Cell(change.subject),
                 Cell(change.measure),
                 Cell(change.old),
-                Cell(change.new, Tone.GOOD if change.passed else Tone.BAD),
+                Cell(change.new, _TONES[change.passed]),
                 Cell(change.allowed),
             )
             for change in changes

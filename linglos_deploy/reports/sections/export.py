@@ -14,7 +14,15 @@ def export_sections(report: ExportReport) -> tuple[Section, ...]:
     overview = Section(
         title=f"Export of {report.name}",
         passed=report.passed,
-        summary=f"{report.parameters / 1e6:.2f} million parameters, exported as {report.precision}.",
+        summary=" ".join(
+            part
+            for part in (
+                f"{report.parameters / 1e6:.2f} million parameters, exported as {report.precision}.",
+                report.advice,
+            )
+            if part
+        ),
+        notes=tuple(f"next: {command}" for command in report.next_commands),
         facts=(("bundle", report.bundle), ("precision", report.precision)),
         warnings=report.warnings,
         tables=(

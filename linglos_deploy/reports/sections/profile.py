@@ -11,11 +11,15 @@ from linglos_deploy.reports.profile import (
     BudgetCheck,
     Conditions,
     Finding,
+    GateCheck,
+    GateOutcome,
     Method,
     OperatorTime,
     Outcome,
     ProfileReport,
     ProfileRow,
+    Ratio,
+    only_undecided,
     runs_needed,
 )
 
@@ -47,16 +51,65 @@ def profile_sections(report: ProfileReport) -> tuple[Section, ...]:
     return (
         Section(
             title=report.title,
-            passed=report.passed if report.checks or missing else None,
-            summary=" ".join([_threads_said(report), *_over_budget(report.checks), _profile_summary(measured)]),
+            passed=_verdict(report),
+            summary=" ".join(
+                [
+                    _threads_said(report),
+                    *_over_budget(report.checks),
+                    *map(_gate_said, report.gates),
+                    *_not_measured(missing),
+                    _profile_summary(measured),
+                ]
+            ),
             facts=_profile_facts(report),
             warnings=report.warnings,
             charts=_latency_charts(measured, limit),
             tables=tuple(table for table in tables if table is not None),
             notes=_profile_notes(report),
-            checks=checks,
+            checks=(*checks, *map(_gate_check, report.gates)),
         ),
     )
+
+
+def _verdict(report: ProfileReport) -> bool | None:
+    """Return the verdict; ``None`` where nothing was asked and everything measured, or where nobody can tell."""
+    asked = report.checks or report.gates or any(row.outcome is not Outcome.MEASURED for row in report.rows)
+    return None if not asked or only_undecided(report) else report.passed
+
+
+def _gate_said(gate: GateCheck) -> str:
+    limit = f"{gate.limit:.1%} more than {gate.baseline}"
+    said = {
+        GateOutcome.PASSED: f"{gate.label} takes at most {limit}.",
+        GateOutcome.REGRESSED: f"{gate.label} takes more than {limit}, measured twice.",
+        GateOutcome.CANNOT_TELL: f"Cannot tell whether {gate.label} takes at most {limit}{_why_not(gate)}.",
+    }
+    return said[gate.outcome]
+
+
+def _why_not(gate: GateCheck) -> str:
+    if gate.ratio is None:
+        return ": one of them was not measured"
+    if gate.second is not None:
+        return ": a second measurement did not confirm that it does not"
+    if gate.ratio.low is None:
+        return ": there are too few processes for an interval"
+    return ": the interval holds the limit"
+
+
+def _gate_check(gate: GateCheck) -> Check:
+    passed = {GateOutcome.PASSED: True, GateOutcome.REGRESSED: False, GateOutcome.CANNOT_TELL: None}
+    found = "not measured"
+    if gate.ratio is not None:
+        found = " and ".join(_ratio_text(ratio) for ratio in (gate.ratio, gate.second) if ratio is not None)
+    name = f"{gate.label} against {gate.baseline}, batch {gate.batch}{_threads_suffix(gate.threads)}"
+    return Check(name, passed[gate.outcome], found, f"at most {1 + gate.limit:.3g} times")
+
+
+def _ratio_text(ratio: Ratio) -> str:
+    if ratio.low is None or ratio.high is None:
+        return f"{ratio.value:.3f}"
+    return f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
 
 
 def _threads_said(report: ProfileReport) -> str:
@@ -81,6 +134,12 @@ def _over_budget(checks: Sequence[BudgetCheck]) -> list[str]:
             over = significant(found - limit)
             sentences.append(f"{row}: {significant(found)} ms, limit {significant(limit)} ms, {over} ms too slow.")
     return sentences
+
+
+def _not_measured(missing: Sequence[ProfileRow]) -> list[str]:
+    if not missing:
+        return []
+    return [f"Not measured: {'; '.join(f'{_row_name(row)} ({_first_line(row.reason)})' for row in missing)}."]
 
 
 def _profile_summary(measured: Sequence[ProfileRow]) -> str:
@@ -315,7 +374,7 @@ def _ratio_cell(row: ProfileRow) -> Cell:
         return Cell("–", Tone.MUTED)
     if ratio.low is None or ratio.high is None:
         return Cell(f"{ratio.value:.2f}, {ratio.finding}", Tone.MUTED)
-    text = f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
+    text = _ratio_text(ratio)
     tones = {Finding.FASTER: Tone.GOOD, Finding.SLOWER: Tone.BAD}
     if ratio.finding in tones:
         return Cell(text, tones[ratio.finding])
