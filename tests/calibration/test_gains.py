@@ -10,7 +10,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from linglos_deploy.calibration.gains import Weighing, channel_gains, weighings
+from linglos_deploy.calibration.gains import Weighing, weighings
+from linglos_deploy.graph.gains import channel_gains
 from linglos_deploy.graph.layers import find_layers
 from linglos_deploy.graph.passes.running import read_ir
 
