@@ -164,10 +164,11 @@ class ExportRequest:
                 expected="--eval with labelled images, one folder a class",
                 next_step=f"--max-accuracy-drop {self.max_accuracy_drop:g} --eval val/, or leave the option out",
             )
-        if not self.precision.is_int8 and self.scheme != QuantScheme():
+        if not self.precision.is_int8 and (self.scheme != QuantScheme() or self.graph.without):
             raise UsageError(
                 "Options for INT8 change nothing here.",
-                found=f"--precision {self.precision} with --method, --percentile, --weight-bits or --nodes-to-exclude",
+                found=f"--precision {self.precision} with --method, --percentile, --weight-bits, --nodes-to-exclude or "
+                "--without",
                 expected="--precision int8 or int8+fp16",
                 next_step="add --int8, or leave those options out",
             )

@@ -10,7 +10,7 @@ import typer
 from linglos_deploy import options
 from linglos_deploy.choices import Precision, resolve_precision
 from linglos_deploy.console import Terminal
-from linglos_deploy.exporters.config import ExportConfig
+from linglos_deploy.exporters.config import INT8_PARTS, ExportConfig
 from linglos_deploy.exporters.decompositions.registry import AUTO, check_decomposition, decompositions
 from linglos_deploy.images.preprocessing import Fit
 from linglos_deploy.running import show
@@ -104,6 +104,15 @@ def export(
     weight_bits: options.WeightBits = None,
     nodes_to_exclude: options.NodesToExclude = None,
     target_runtime: options.TargetRuntimes = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--without",
+            metavar=f"<{'|'.join(INT8_PARTS)}>",
+            autocompletion=lambda: list(INT8_PARTS),
+            help="Leave out a part of what an export for INT8 does for accuracy.",
+        ),
+    ] = None,
     dynamic: Annotated[bool, typer.Option("--dynamic", help="Leave height and width open too.")] = False,
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Fix the batch size; open by default.")] = None,
     opset: Annotated[int, typer.Option("--opset", help="ONNX operator set.")] = 20,
@@ -194,6 +203,7 @@ def export(
             batch=batch,
             embed_preprocessing=embed_preprocessing,
             decomposition=decomposition,
+            without=tuple(without or ()),
         ),
         scheme=options.quant_scheme(method, percentile, weight_bits, nodes_to_exclude),
         target_runtimes=tuple(target_runtime or ()),

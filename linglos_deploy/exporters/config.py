@@ -11,6 +11,9 @@ from linglos_deploy.exporters.decompositions.registry import AUTO, check_decompo
 OPSETS = range(20, 24)
 """Opsets that can be asked for; docs/decisions/opset.md says why 20 is the least and the default."""
 
+INT8_PARTS = ("equalize",)
+"""What an export for INT8 does besides: ``equalize`` moves scales of channels from their maker to their readers."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExportConfig:
@@ -26,6 +29,7 @@ class ExportConfig:
         precision: What the graph is meant for. The export itself is float32; but for INT8 ``auto`` keeps every product
             that a quantizer can take, and for 16 bits no fold relies on sums that only float32 keeps.
         measure_on: Backend on whose clock ``measured`` decides.
+        without: Parts that an export for INT8 leaves out, of :data:`INT8_PARTS`.
     """
 
     opset: int = 20
@@ -35,10 +39,18 @@ class ExportConfig:
     decomposition: str = AUTO
     precision: Precision = Precision.FP32
     measure_on: str = "onnxruntime"
+    without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_decomposition(self.decomposition)
         object.__setattr__(self, "precision", Precision(self.precision))
+        object.__setattr__(self, "without", tuple(dict.fromkeys(self.without)))
+        if unknown := [part for part in self.without if part not in INT8_PARTS]:
+            raise UsageError(
+                f"An export has no part '{unknown[0]}' that could be left out.",
+                expected=" or ".join(INT8_PARTS),
+                next_step=f"--without {INT8_PARTS[0]}",
+            )
         if self.opset not in OPSETS:
             raise UsageError(
                 f"Opset {self.opset} cannot be exported.",

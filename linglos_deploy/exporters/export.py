@@ -23,6 +23,7 @@ from linglos_deploy.exporters.decompositions.measured import RuntimeTimer
 from linglos_deploy.exporters.decompositions.records import METADATA_KEY, AttentionRecord
 from linglos_deploy.exporters.decompositions.registry import MEASURED
 from linglos_deploy.exporters.decompositions.rewrite import Request, rewrite_attention
+from linglos_deploy.exporters.equalization import EqualizeChannels, Equalized
 from linglos_deploy.exporters.folding import FoldBatchNorms
 from linglos_deploy.exporters.naming import read_scopes, rename
 from linglos_deploy.exporters.pixels import embed_preprocessing
@@ -73,6 +74,7 @@ def export_onnx(model: TorchModel, config: ExportConfig, *, out: Path, progress:
         advance()
         if config.embed_preprocessing:
             embed_preprocessing(graph, _preprocessing(model))
+        graph, equalized = _equalized(graph, config)
         graph = _finish(graph, _metadata(model, config, attention))
         advance()
         data = graph.SerializeToString(deterministic=True)
@@ -83,7 +85,11 @@ def export_onnx(model: TorchModel, config: ExportConfig, *, out: Path, progress:
     step = Step(
         stage="export",
         inputs={"weights": model.digest},
-        config={**to_builtins(config), "attention": to_builtins(attention)},
+        config={
+            **to_builtins(config),
+            "attention": to_builtins(attention),
+            "equalized": to_builtins(equalized),
+        },
         tools=tool_versions(*TOOLS),
     )
     return OnnxArtifact(
@@ -141,6 +147,14 @@ def _readable(traced: Trace, graph: onnx.ModelProto, scopes: Mapping[str, str]) 
     for value, shape in zip(graph.graph.output, traced.output_shapes, strict=True):
         _name_dims(value, shape)
     return graph
+
+
+def _equalized(graph: onnx.ModelProto, config: ExportConfig) -> tuple[onnx.ModelProto, tuple[Equalized, ...]]:
+    """Return the graph with scales of channels moved where INT8 gains by it, and what was moved."""
+    if not config.precision.is_int8 or "equalize" in config.without:
+        return graph, ()
+    equalize = EqualizeChannels()
+    return run_passes(onnx.shape_inference.infer_shapes(graph, data_prop=True), equalize), tuple(equalize.done)
 
 
 def _name_dims(value: onnx.ValueInfoProto, shape: tuple[Dim, ...]) -> None:

@@ -59,4 +59,6 @@ def in_integers(layer: Layer) -> bool:
     """Return whether INT8 is considered for a layer; gates and what they weigh stay in floating point."""
     if layer.inside is not None or not layer.constant or layer.weight_input == 0:
         return False
+    if layer.node.attributes.get_int("transA", 0) != 0:
+        return False
     return gate_fed_by(layer.node.outputs[0]) is None and gate_behind(layer.data) is None
