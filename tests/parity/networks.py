@@ -1,4 +1,4 @@
-"""Two networks that are not LinGlo: one of token mixing, one of convolutions with batch normalization."""
+"""Small networks: of token mixing, of convolutions with batch normalization, of two scales with attention, a LinGlo."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import torch
 from torch import nn
 
 from linglos_deploy.models.factory import ModelDescription
+from linglos_deploy.models.linglo import unloaded_linglo
+from linglos_deploy.models.synthetic import random_weights
+from linglos_deploy.models.variants import LinGloConfig
 
 
 class Mixing(nn.Module):
@@ -86,3 +89,19 @@ def pyramid() -> ModelDescription:
         if parameter.ndim > 1:
             parameter.data *= 1.7
     return ModelDescription(model, name="pyramid", size_divisor=8)
+
+
+def tiny_linglo(seed: int) -> ModelDescription:
+    """A LinGlo small enough for hundreds of runs."""
+    config = LinGloConfig(dims=(8, 16, 24, 32), depths=(1, 1, 1, 1), num_classes=3, image_size=32)
+    return ModelDescription(
+        random_weights(unloaded_linglo(config), seed=seed), name="tiny", size_divisor=32, trained=False
+    )
+
+
+def tiny_one() -> ModelDescription:
+    return tiny_linglo(1)
+
+
+def tiny_two() -> ModelDescription:
+    return tiny_linglo(2)
