@@ -20,6 +20,7 @@ from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact, TorchModel, l
 from linglos_deploy.backends import registry
 from linglos_deploy.backends.base import Runtime
 from linglos_deploy.backends.batching import AnyBatch
+from linglos_deploy.backends.cpu import Int8Mode
 from linglos_deploy.backends.onnxruntime import EXACT_SESSION_OPTIONS, OnnxRuntime
 from linglos_deploy.backends.pytorch import PyTorch
 from linglos_deploy.bundle import GOLDEN, SCHEMA, EngineEntry, Golden, GraphEntry, InputKind, Manifest, seal_bundle
@@ -89,6 +90,7 @@ from linglos_deploy.verbs.verdicts import (
     recorded,
     why_not_here,
 )
+from linglos_deploy.verbs.worth import Target, judge_targets
 
 GOLDEN_REAL_IMAGES = 8
 LATENCY_PROCESSES = FEWEST_PROCESSES
@@ -211,13 +213,18 @@ def export_bundle(request: ExportRequest, *, progress: Progress = SILENT) -> Exp
         parity = tuple(verdict.report for verdict in verdicts)
         accuracy = measure_accuracy(work, graphs)
         latency = measure_latency(work, graphs) if request.measure_latency else None
+        sizes = {graph.path.name: graph.path.stat().st_size for graph in graphs}
+        targets = judge_targets(
+            targets_of(graphs), reference=graphs[0].path.name, sizes=sizes, profile=latency, accuracy=accuracy
+        )
+        slower = (verdict.sentence for verdict in targets if verdict.slower)
         report = ExportReport(
             name=out.name,
             bundle=str(out),
             parameters=sum(parameter.numel() for parameter in model.module.parameters()),
             precision=request.precision,
-            graphs={graph.path.name: graph.path.stat().st_size for graph in graphs},
-            warnings=tuple(dict.fromkeys(all_warnings(work, graphs, accuracy))),
+            graphs=sizes,
+            warnings=tuple(dict.fromkeys((*all_warnings(work, graphs, accuracy), *slower))),
             skipped=images.skipped,
             accuracy=accuracy,
             parity=parity,
@@ -226,6 +233,7 @@ def export_bundle(request: ExportRequest, *, progress: Progress = SILENT) -> Exp
             advice=what_to_ship(latency, parity, accuracy) if latency is not None else "",
             next_commands=what_next(str(out), latency) if latency is not None else (),
             passed=all(check.passed for check in parity) and (accuracy is None or accuracy.passed),
+            targets=targets,
         )
         write_reports(report, folder / "reports")
         reached = tuple(entry for verdict in verdicts for entry in verdict.reached)
@@ -627,18 +635,18 @@ def measure_accuracy(work: Work, graphs: Sequence[OnnxArtifact]) -> AccuracyVerd
 
 
 def measure_latency(work: Work, graphs: Sequence[OnnxArtifact]) -> ProfileReport:
-    """Measure PyTorch, and every graph on every runtime that is installed here.
+    """Measure PyTorch, and every graph on every runtime here that it is made for.
 
-    A module that only this process holds cannot be measured in another; it is left out.
+    INT8 is measured beside float32 on the same runtime. A module that only this process holds cannot be measured in
+    another, nor can a graph whose runtime is not here; they are left out.
     """
     source = work.request.source
     candidates = [] if isinstance(source, HeldModel) else [Candidate("torch", source=source, label="PyTorch")]
     candidates += [
-        Candidate(backend, graph.path, label=f"{graph.path.name} · {backend}")
+        Candidate(backend, graph.path, label=f"{graph.path.name} · {backend}", options=options_of(graph))
         for graph in graphs
         for backend in runtimes_here()
-        # ONNX Runtime has no bfloat16 kernels for a CPU
-        if (backend, precision_of(work, graph)) != ("onnxruntime", Precision.BF16)
+        if measured_on(work, graph, backend)
     ]
     plan = MeasurementPlan(
         batch_sizes=(work.request.graph.batch or 1,),
@@ -654,6 +662,26 @@ def runtimes_here() -> list[str]:
     """Return the backends that run ONNX graphs as they are, and can do so on this machine."""
     probes = {name: registry.probe(name) for name in registry.available()}
     return [name for name, probe in probes.items() if probe.runs_graphs and probe.runs]
+
+
+def measured_on(work: Work, graph: OnnxArtifact, backend: str) -> bool:
+    """Return whether the time of a graph on a backend means something: INT8 is made for one of them."""
+    placement = placement_of(graph.lineage)
+    if placement is not None:
+        return placement.serves(backend, platform.machine())
+    # ONNX Runtime has no bfloat16 kernels for a CPU
+    return (backend, precision_of(work, graph)) != ("onnxruntime", Precision.BF16)
+
+
+def options_of(graph: OnnxArtifact) -> dict[str, str]:
+    """Return what a graph is run with once it is deployed."""
+    return {} if placement_of(graph.lineage) is None else {"int8": Int8Mode.SAFE.value}
+
+
+def targets_of(graphs: Sequence[OnnxArtifact]) -> tuple[Target, ...]:
+    """Return the INT8 graphs and what each is made for."""
+    placed = [(graph.path.name, placement_of(graph.lineage)) for graph in graphs]
+    return tuple(Target(it.name, name, it.runtimes) for name, it in placed if it is not None)
 
 
 def make_golden(work: Work, graphs: Sequence[OnnxArtifact]) -> Golden:

@@ -44,6 +44,9 @@ def show_export(report: ExportReport, console: Console) -> None:
         for command in report.next_commands:
             _say(console, command, mark="Next    ")
         _say(console, "")
+    for verdict in report.targets:
+        if not verdict.slower:  # which is among the warnings
+            _say(console, verdict.sentence)
     _show_files(report, console)
     _say(console, f"bundle in {report.bundle}", mark=f"\n{_verdict(report.passed)}  ")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from linglos_deploy.reports.parity import ParityReport
-from linglos_deploy.reports.profile import ProfileReport
+from linglos_deploy.reports.profile import Finding, ProfileReport, Ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,32 @@ class AccuracyVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class TargetVerdict:
+    """Whether INT8 is worth it for one runtime.
+
+    Attributes:
+        target: The placement.
+        graph: The graph that is made for it.
+        ratio: Its time over that of the float32 graph on the same runtime; ``None`` if it was not measured here.
+        size: Its size over that of the float32 graph.
+        lost_points: Top-1 of PyTorch less its own, in percentage points; ``None`` without labelled images.
+        sentence: All that in words.
+    """
+
+    target: str
+    graph: str
+    ratio: Ratio | None
+    size: float
+    lost_points: float | None
+    sentence: str
+
+    @property
+    def slower(self) -> bool:
+        """Whether it was found to be slower than float32."""
+        return self.ratio is not None and self.ratio.finding is Finding.SLOWER
+
+
+@dataclass(frozen=True, slots=True)
 class EngineOutcome:
     """What came of one requested engine.
 
@@ -91,6 +117,7 @@ class ExportReport:
         advice: What to ship on this machine, as far as the figures support it; empty without latency.
         next_commands: What answers what they leave open.
         passed: Whether every requested check passed.
+        targets: Whether INT8 is worth it, for each runtime.
     """
 
     name: str
@@ -107,3 +134,4 @@ class ExportReport:
     passed: bool
     advice: str = ""
     next_commands: tuple[str, ...] = ()
+    targets: tuple[TargetVerdict, ...] = ()

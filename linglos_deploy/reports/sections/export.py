@@ -22,7 +22,10 @@ def export_sections(report: ExportReport) -> tuple[Section, ...]:
             )
             if part
         ),
-        notes=tuple(f"next: {command}" for command in report.next_commands),
+        notes=(
+            *(verdict.sentence for verdict in report.targets),
+            *tuple(f"next: {command}" for command in report.next_commands),
+        ),
         facts=(("bundle", report.bundle), ("precision", report.precision)),
         warnings=report.warnings,
         tables=(
