@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from linglos_deploy import options
-from linglos_deploy.running import show, write_reports
+from linglos_deploy.running import show
 
 
 def inspect(
@@ -43,18 +43,14 @@ def inspect(
       linglos-deploy inspect build/linglo_s
       linglos-deploy inspect build/linglo_s/model.int8.onnx --json
     """
-    from linglos_deploy import descriptions
     from linglos_deploy.inspection import describe
-    from linglos_deploy.kinds import Kind
+    from linglos_deploy.pages import write_page
+    from linglos_deploy.running import naming
     from linglos_deploy.screens import show_described
 
-    assert descriptions  # registered how each kind of file looks
     found = describe(subject)
-    if html is not None and found.kind is Kind.TABLE:  # with a histogram of every tensor
-        from linglos_deploy.calibration.table import CalibrationTable
-
-        write_reports([CalibrationTable.load(subject)], html=html)
-    else:
-        write_reports([found], html=html)
+    if html is not None:
+        with naming("--html"):
+            write_page(subject, html)
     show(found, partial(show_described, every_row=everything), as_json=as_json)
     return True
