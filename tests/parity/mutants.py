@@ -125,7 +125,7 @@ MUTANTS = [
     ),
     *_of(
         "structure.py",
-        "test_structure.py",
+        "test_proof_rules.py test_token_faults.py test_structure.py",
         ("yield from self._check_attributes(maker, other)\n", "list(())\n"),
         ("if len(maker.inputs) != len(other.inputs):", "if False:"),
         ("elif left is not right:", "elif False:"),
@@ -169,7 +169,7 @@ MUTANTS = [
     ),
     *_of(
         "pairs.py",
-        "test_structure.py test_placements.py",
+        "test_proof_rules.py test_pairs.py test_token_faults.py test_placements.py test_structure.py",
         ("HALF_STEP = 0.5 + 1e-4", "HALF_STEP = 0.9"),
         ("SCALE_SLACK = 2.0**-9", "SCALE_SLACK = 3.0"),
         ("_SMALLEST_HALF = 2.0**-24", "_SMALLEST_HALF = 1.0"),
@@ -214,7 +214,7 @@ MUTANTS = [
     ),
     *_of(
         "planned.py",
-        "test_structure.py test_placements.py",
+        "test_proof_rules.py test_pairs.py test_token_faults.py test_placements.py test_structure.py",
         ("if place is None:\n            yield", "if place is None:\n            continue\n            yield"),
         ("yield from _grid_differences(", "list("),
         ("yield from _bias_differences(", "list("),
@@ -237,7 +237,7 @@ MUTANTS = [
     ),
     *_of(
         "constants.py",
-        "test_structure.py",
+        "test_proof_rules.py test_structure.py",
         (
             "if wanted.shape != found.shape:\n        return False",
             "if wanted.shape != found.shape:\n        return True",
@@ -253,7 +253,7 @@ MUTANTS = [
     ),
     *_of(
         "../reports/parity.py",
-        "test_structure.py",
+        "test_proof_rules.py",
         ("return not self.differences", "return True"),
     ),
     *_of(

@@ -94,9 +94,9 @@ def pyramid() -> ModelDescription:
 def tiny_linglo(seed: int) -> ModelDescription:
     """A LinGlo small enough for hundreds of runs."""
     config = LinGloConfig(dims=(8, 16, 24, 32), depths=(1, 1, 1, 1), num_classes=3, image_size=32)
-    return ModelDescription(
-        random_weights(unloaded_linglo(config), seed=seed), name="tiny", size_divisor=32, trained=False
-    )
+    model = unloaded_linglo(config)
+    model.to_empty(device="cpu").load_state_dict(random_weights(model, seed=seed))
+    return ModelDescription(model, name="tiny", size_divisor=32, trained=False)
 
 
 def tiny_one() -> ModelDescription:
