@@ -3,7 +3,7 @@
     checkpoint -> torch model -> float ONNX -> calibration table -> quantization plan
         -> typed ONNX -> engine -> bundle
 
-The names below are the public API: nine verbs, and the values that they take and return. They are imported on first
+The names below are the public API: ten verbs, and the values that they take and return. They are imported on first
 use, so that ``import linglos_deploy`` costs nothing and needs no optional package.
 """
 
@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from linglos_deploy.api import build as build
     from linglos_deploy.api import calibrate as calibrate
+    from linglos_deploy.api import calibrate_criteria as calibrate_criteria
     from linglos_deploy.api import check_parity as check_parity
     from linglos_deploy.api import compare as compare
     from linglos_deploy.api import evaluate as evaluate
@@ -51,6 +52,7 @@ _HOMES = {
     "linglos_deploy.api": (
         "build",
         "calibrate",
+        "calibrate_criteria",
         "check_parity",
         "compare",
         "evaluate",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from linglos_deploy.profiling.plan import MeasurementPlan
     from linglos_deploy.quantization.scheme import QuantScheme
     from linglos_deploy.reports.comparison import ComparisonReport
+    from linglos_deploy.reports.criteria import CriteriaProposal
     from linglos_deploy.reports.evaluation import EvaluationReport
     from linglos_deploy.reports.export import EngineOutcome, ExportReport
     from linglos_deploy.reports.parity import ParityOutcome
@@ -383,6 +384,60 @@ def check_parity(
         plan=_path_of(plan),
     )
     return check(request, progress=progress)
+
+
+def calibrate_criteria(
+    candidate: StrPath,
+    output: StrPath = "parity.toml",
+    *,
+    reference: StrPath | None = None,
+    model: Model | None = None,
+    data: StrPath | None = None,
+    images: int | None = None,
+    precision: Precision | str | None = None,
+    replace: bool = False,
+    progress: Progress = SILENT,
+) -> CriteriaProposal:
+    """Check a good model under several conditions, and write limits that it keeps: ``check_parity(criteria=…)``.
+
+        proposal = linglos_deploy.calibrate_criteria("build/linglo_s", "parity.toml", data="val/")
+        for limit in proposal.limits:
+            print(limit.output, limit.metric, limit.worst, limit.limit, limit.reason)
+
+    Args:
+        candidate: A bundle, or an ONNX graph.
+        output: Where the file of limits goes.
+        reference: The graph that ``candidate`` should agree with; not with a bundle, which has its own.
+        model: The PyTorch model to check against, in any form that :func:`export` takes.
+        data: Images, best those that later checks use.
+        images: Largest number of them; 256 if ``None``.
+        precision: Only the bundle's graph of this precision.
+        replace: Whether a file that lies there is replaced.
+        progress: Told about every stage.
+
+    Returns:
+        The limits, each with what was reached and why; and what fails whatever they are.
+
+    Raises:
+        UsageError: The request does not fit what it is about.
+        OutputError: A file lies there that is not to be replaced.
+        ArtifactError: A bundle or graph is missing or damaged.
+        DataError: The images cannot be used.
+    """
+    from linglos_deploy.verbs.criteria import CriteriaRequest
+    from linglos_deploy.verbs.criteria import calibrate_criteria as calibrated
+
+    request = CriteriaRequest(
+        candidate=Path(candidate),
+        out=Path(output),
+        reference=_path_of(reference),
+        source=None if model is None else _source_of(model),
+        data=_path_of(data),
+        precision=None if precision is None else choice_of(Precision, precision, option="precision"),
+        images=images,
+        replace=replace,
+    )
+    return calibrated(request, progress=progress)
 
 
 def profile(

@@ -15,6 +15,7 @@ from linglos_deploy.engines.record import EngineRecord
 from linglos_deploy.files import atomic_file
 from linglos_deploy.quantization.plan import QuantPlan
 from linglos_deploy.reports.comparison import ComparisonReport
+from linglos_deploy.reports.criteria import CriteriaProposal
 from linglos_deploy.reports.doctor import DoctorReport
 from linglos_deploy.reports.evaluation import EvaluationReport
 from linglos_deploy.reports.export import ExportReport
@@ -24,6 +25,7 @@ from linglos_deploy.reports.profile import ProfileReport
 PUBLISHED = {
     "bundle": Manifest,
     "comparison": ComparisonReport,
+    "criteria": CriteriaProposal,
     "doctor": DoctorReport,
     "engine": EngineRecord,
     "evaluation": EvaluationReport,

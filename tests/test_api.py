@@ -18,7 +18,18 @@ from linglos_deploy.errors import UsageError
 from tests.commandline import run
 from tests.conftest import Shipped
 
-VERBS = ("export", "calibrate", "quantize", "build", "check_parity", "compare", "evaluate", "profile", "open_bundle")
+VERBS = (
+    "export",
+    "calibrate",
+    "calibrate_criteria",
+    "quantize",
+    "build",
+    "check_parity",
+    "compare",
+    "evaluate",
+    "profile",
+    "open_bundle",
+)
 
 
 class Net(torch.nn.Module):

@@ -45,7 +45,7 @@ def test_a_good_bundle_passes_and_its_verdicts_go_into_the_report(shipped: Shipp
     body = f"""
         def test_parity(linglos_parity):
             outcome = linglos_parity.check({str(shipped.bundle)!r}, data={str(shipped.images)!r}, images=4, threads=1)
-            assert [report.candidate for report in outcome.reports] == ["model.onnx", "model.int8.onnx"]
+            assert [report.candidate for report in outcome.reports][:2] == ["model.onnx", "model.int8.onnx"]
     """
     done = run(pytester, body, "--junitxml=tests.xml")
     done.assert_outcomes(passed=1)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from linglos_deploy.comparing.quality import ACCURACY, share_allowed
+from linglos_deploy.comparing.quality import ACCURACY
 from linglos_deploy.comparing.tolerances import Tolerances
+from linglos_deploy.parity.chance import share_allowed
 from linglos_deploy.reports.comparison import Change
 from linglos_deploy.reports.export import AccuracyVerdict
 

@@ -9,17 +9,11 @@ from dataclasses import dataclass
 from linglos_deploy.choices import Precision
 from linglos_deploy.comparing.tolerances import Tolerances
 from linglos_deploy.errors import UsageError
+from linglos_deploy.parity.chance import mean_allowed, share_allowed
 from linglos_deploy.parity.reached import ENOUGH_DB, SLACK_DB
 from linglos_deploy.reports.comparison import Change
 from linglos_deploy.reports.numbers import file_size, significant, similarity
 from linglos_deploy.reports.parity import Metric, OutputParity, ParityReport
-
-SURE = 3.0
-"""Standard errors by which the mean over other images may differ."""
-
-SHARE_SURE = 2.0
-"""Standard errors by which a share of images may differ: on other images one comparison in forty would fall lower by
-chance, on the same images hardly any, for what is hard for one model is hard for the next."""
 
 ACCURACY = "accuracy"
 """Name of the tolerance of top-1 on labelled images, in percentage points."""
@@ -101,20 +95,6 @@ def check_drops(drops: Mapping[str, float]) -> None:
                 expected=", ".join(MEASURES),
                 next_step="--max-drop sqnr_db=1.5",
             )
-
-
-def share_allowed(old: tuple[float, int], new: tuple[float, int]) -> float:
-    """Return how far two shares of independent samples may lie apart by chance.
-
-    The standard error of a difference of two proportions, from both together with one hit and one miss added
-    (Agresti and Caffo, The American Statistician 54(4), 2000, add two of each to every sample).
-
-    >>> round(share_allowed((1.0, 5000), (1.0, 5000)), 4)
-    0.0004
-    """
-    (first, count), (second, other) = old, new
-    pooled = (first * count + second * other + 1) / (count + other + 2)
-    return SHARE_SURE * math.sqrt(pooled * (1 - pooled) * (1 / max(count, 1) + 1 / max(other, 1)))
 
 
 def _partners(
@@ -228,8 +208,9 @@ def _decibels_allowed(old: OutputParity, new: OutputParity, precision: Precision
     slack = SLACK_DB[Precision.INT8 if precision.is_int8 else precision]
     if old.inputs and old.inputs == new.inputs:
         return slack, f"{slack:.1f} dB on the same images"
-    variances = [output.metrics.sample_db_std**2 / max(output.metrics.samples, 1) for output in (old, new)]
-    spread = SURE * math.sqrt(sum(variances))
+    spread = mean_allowed(
+        old.metrics.sample_db_std, old.metrics.samples, new.metrics.sample_db_std, new.metrics.samples
+    )
     return slack + spread, f"{slack:.1f} dB, and {spread:.1f} that other images explain"
 
 

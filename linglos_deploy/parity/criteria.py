@@ -9,8 +9,13 @@
     [int8.outputs.logits]           # of one output
     kl_divergence = 0.05
 
+    [int8.images.data]              # on one set of images: data, golden, "synthetic golden"
+    worst_cosine = 0.95
+
     [backends.openvino.fp32]        # of what one backend runs
     max_relative = 1e-3
+
+What is said of one set of images comes after what is said of all, and what is said of one backend after both.
 """
 
 from __future__ import annotations
@@ -37,6 +42,11 @@ class _Part:
 
     limits: Changes = field(default_factory=dict)
     outputs: Mapping[str, Changes] = field(default_factory=dict)
+    images: Mapping[str, _Part] = field(default_factory=dict)
+
+    def on(self, images: str) -> tuple[_Part | None, ...]:
+        """Return this part, and what it says of one set of images."""
+        return self, self.images.get(images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +63,17 @@ class CriteriaFile:
     backends: Mapping[str, Mapping[str, _Part]] = field(default_factory=dict)
     everywhere: Changes = field(default_factory=dict)
 
-    def apply(self, criteria: Criteria, *, backend: str) -> Criteria:
-        """Return criteria with all changes that concern them."""
-        key = str(criteria.precision)
-        parts = [self.precisions.get(key), self.backends.get(backend, {}).get(key)]
+    def apply(self, criteria: Criteria, *, backend: str, images: str = "") -> Criteria:
+        """Return criteria with all changes that concern them.
+
+        Args:
+            criteria: The defaults.
+            backend: What runs the candidate.
+            images: Name of the set of images.
+        """
+        key, nothing = str(criteria.precision), _Part()
+        found = self.precisions.get(key, nothing), self.backends.get(backend, {}).get(key, nothing)
+        parts = [part for one in found for part in one.on(images)]
         limits, outputs = criteria.limits, dict(criteria.outputs)
         for part in parts:
             if part is None:
@@ -139,10 +156,16 @@ def _parts(content: Mapping[str, Any], source: str) -> dict[str, _Part]:
     }
 
 
-def _part(table: Mapping[str, Any], source: str) -> _Part:
+def _part(table: Mapping[str, Any], source: str, *, of_images: bool = False) -> _Part:
     outputs = _table(table.get("outputs", {}), f"[outputs] of {source}")
+    own = {"outputs"} if of_images else {"outputs", "images"}
+    images = {} if of_images else _table(table.get("images", {}), f"[images] of {source}")
     return _Part(
-        limits=_changes({name: value for name, value in table.items() if name != "outputs"}, source),
+        images={
+            name: _part(_table(part, f"[images.{name}] of {source}"), source, of_images=True)
+            for name, part in images.items()
+        },
+        limits=_changes({name: value for name, value in table.items() if name not in own}, source),
         outputs={
             name: _changes(_table(changes, f"[outputs.{name}] of {source}"), source)
             for name, changes in outputs.items()

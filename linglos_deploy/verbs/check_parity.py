@@ -92,6 +92,7 @@ class ParityRequest:
         limits: Limits of all outputs, on top of the file's.
         preprocess: How images become the input of graphs that do not say so themselves; a bundle says it.
         plan: The quantization plan of an INT8 graph; where none is named, the one beside the graph or its reference.
+        batch: Images of one run on ``data``.
     """
 
     candidate: Path
@@ -107,6 +108,7 @@ class ParityRequest:
     limits: Mapping[str, float | None] = field(default_factory=dict)
     preprocess: PreprocessOptions = NOTHING_SAID
     plan: Path | None = None
+    batch: int = BATCH
 
 
 def check(request: ParityRequest, *, progress: Progress = SILENT) -> ParityOutcome:
@@ -421,7 +423,7 @@ def _data_set(
         return []
 
     def batches(signature: ModelSignature) -> Iterable[Batch]:
-        return (images_first(batch, signature) for batch in images.batches(BATCH, signature=signature))
+        return (images_first(batch, signature) for batch in images.batches(request.batch, signature=signature))
 
     with _opened(reference, request.threads, progress) as (runner, name, noise):
         few = first_images(batches(runner.signature), NOISE_IMAGES)

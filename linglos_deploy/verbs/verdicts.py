@@ -290,14 +290,14 @@ def _criteria(subject: Subject, images: InputSet, file: CriteriaFile, *, real: b
         limits |= dict.fromkeys(subject.indices, Limits())  # of a flat image all places tie
         rest = Limits() if subject.views else EXTREME_LIMITS  # and so do the rows that are chosen among them
         criteria = Criteria(subject.precision, rest, limits, indices=subject.indices, views=subject.views)
-        return file.apply(criteria, backend=subject.backend)
+        return file.apply(criteria, backend=subject.backend, images=images.name)
     criteria = Criteria.for_precision(subject.precision, trained=subject.trained, noise_db=noise)
     if images.synthetic and real and subject.precision.is_int8:
         criteria = replace(criteria, limits=NOISE_LIMITS)
     judged = subject.trained and not images.synthetic
     criteria = criteria.with_indices(subject.indices, trained=judged) if subject.indices else criteria
     criteria = criteria.with_views(subject.views, trained=judged) if subject.views else criteria
-    return file.apply(criteria, backend=subject.backend)
+    return file.apply(criteria, backend=subject.backend, images=images.name)
 
 
 def _compare_layers(subject: Subject, images: InputSet, threads: int, progress: Progress) -> LayerReport | None:

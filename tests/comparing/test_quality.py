@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linglos_deploy.comparing.quality import MEASURES, compare_quality, share_allowed
+from linglos_deploy.comparing.quality import MEASURES, compare_quality
 from linglos_deploy.comparing.tolerances import Tolerances
 from linglos_deploy.errors import UsageError
+from linglos_deploy.parity.chance import share_allowed
 from linglos_deploy.reports.comparison import Change
 from linglos_deploy.reports.parity import Finding, ParityReport
 from tests.commandline import run

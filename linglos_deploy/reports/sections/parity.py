@@ -39,7 +39,7 @@ _WORST_LAYERS = 15
 _ALWAYS = ("Difference per output", "Criteria", "Samples that differ most")
 _MOST_DIFFERENCES = 20
 _FEW_CLASSES, _MOST_CLASSES = 20, 30
-_METRIC_NAMES = {
+METRIC_NAMES = {
     Metric.MISMATCHED_NONFINITE: "mismatched NaN or infinity",
     Metric.MAX_RELATIVE: "largest relative difference",
     Metric.COSINE: "cosine",
@@ -209,7 +209,7 @@ def _all_hold(checks: Sequence[Check]) -> str:
 
 def _output_checks(outputs: Sequence[OutputParity]) -> tuple[Check, ...]:
     return tuple(
-        Check(f"{_place(output)}: {_METRIC_NAMES[result.metric]}", result.passed, _found(result), _limit(result))
+        Check(f"{_place(output)}: {METRIC_NAMES[result.metric]}", result.passed, _found(result), _limit(result))
         for output in outputs
         for result in output.criteria
     )
@@ -491,7 +491,7 @@ def _criteria_table(outputs: Sequence[OutputParity]) -> Table:
         rows=tuple(
             (
                 Cell(_place(output)),
-                Cell(_METRIC_NAMES[result.metric]),
+                Cell(METRIC_NAMES[result.metric]),
                 Cell(_found(result), Tone.NEUTRAL if result.passed else Tone.BAD),
                 Cell(_limit(result)),
                 Cell("passed", Tone.GOOD) if result.passed else Cell("failed", Tone.BAD),
@@ -516,14 +516,15 @@ def _worst_table(outputs: Sequence[OutputParity]) -> Table:
 
 
 def _found(result: CriterionResult) -> str:
-    return _metric_value(result.metric, result.found)
+    return metric_value(result.metric, result.found)
 
 
 def _limit(result: CriterionResult) -> str:
-    return f"{'≤' if result.metric.at_most else '≥'} {_metric_value(result.metric, result.limit)}"
+    return f"{'≤' if result.metric.at_most else '≥'} {metric_value(result.metric, result.limit)}"
 
 
-def _metric_value(metric: Metric, value: float) -> str:
+def metric_value(metric: Metric, value: float) -> str:
+    """Return a value of a measure as people read it."""
     match metric:
         case Metric.COSINE | Metric.WORST_COSINE:
             return similarity(value)
