@@ -153,11 +153,11 @@ def show_parity_outcome(outcome: ParityOutcome, console: Console) -> None:
         console.print(part)
 
 
-def show_profile(report: ProfileReport, console: Console, *, details: bool = True) -> None:
-    """Show latencies; without ``details``, only the table and the warnings."""
+def show_profile(report: ProfileReport, console: Console, *, details: bool = True, every_row: bool = False) -> None:
+    """Show latencies; without ``details``, only table and warnings; without ``every_row``, the slowest layers."""
     from linglos_deploy.reports.text import renderables
 
-    for part in renderables([report], details=details, width=console.width):
+    for part in renderables([report], details=details, every_row=every_row, width=console.width):
         console.print(part)
 
 

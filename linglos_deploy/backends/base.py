@@ -11,7 +11,7 @@ from linglos_deploy.engines.compiler import Probeable as Probeable
 from linglos_deploy.engines.record import PrecisionProof
 from linglos_deploy.errors import UsageError
 from linglos_deploy.reports.doctor import Probe as Probe
-from linglos_deploy.reports.profile import OperatorTime
+from linglos_deploy.reports.profile import LayerProfile
 from linglos_deploy.signature import Batch, ModelSignature
 
 
@@ -132,9 +132,9 @@ class Explaining(Protocol):
 
 
 @runtime_checkable
-class OperatorTimer(Protocol):
+class LayerTimer(Protocol):
     """A runtime that can say where the time of a run goes."""
 
-    def operator_times(self, artifact: Artifact, batch: Batch, *, runs: int) -> tuple[OperatorTime, ...]:
-        """Run a batch ``runs`` times with the backend's own profiler on the CPU; return mean times, largest first."""
+    def layer_times(self, artifact: Artifact, batch: Batch, *, runs: int) -> LayerProfile | None:
+        """Run a batch ``runs`` times with the backend's own profiler on the CPU; ``None`` for what it does not run."""
         ...

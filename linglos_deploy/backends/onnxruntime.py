@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from linglos_deploy.artifacts import Artifact, OnnxArtifact
 from linglos_deploy.backends.base import CPU, Device, Probe, Runner
 from linglos_deploy.backends.cpu import Int8Mode, physical_cores, this_cpu
-from linglos_deploy.backends.operators import mean_times, read_onnxruntime_trace
+from linglos_deploy.backends.layers import layer_profile, node_names, read_onnxruntime_trace, timed
 from linglos_deploy.engines.record import PrecisionProof
 from linglos_deploy.errors import ArtifactError, MissingDependencyError, RunError, UsageError
-from linglos_deploy.reports.profile import OperatorTime
+from linglos_deploy.reports.profile import LayerProfile
 from linglos_deploy.signature import Batch, Dim, ModelSignature
 
 if TYPE_CHECKING:
@@ -149,19 +149,19 @@ class OnnxRuntime:
         with _vendor_errors(f"ONNX Runtime cannot load '{artifact.path}'.", ArtifactError):
             return onnxruntime_execution(artifact.path, self._options(ort))
 
-    def operator_times(self, artifact: Artifact, batch: Batch, *, runs: int) -> tuple[OperatorTime, ...]:
-        """Return times per operator type; see :class:`~linglos_deploy.backends.base.OperatorTimer`."""
+    def layer_times(self, artifact: Artifact, batch: Batch, *, runs: int) -> LayerProfile | None:
+        """Return the time of each layer; see :class:`~linglos_deploy.backends.base.LayerTimer`."""
         if not isinstance(artifact, OnnxArtifact):
-            return ()
+            return None
         ort = _import_onnxruntime()
         options = self._options(ort)
         options.enable_profiling = True
         with TemporaryDirectory() as folder, _vendor_errors(f"'{artifact.path}' cannot be profiled.", RunError):
             options.profile_file_prefix = f"{folder}/trace"
             session = ort.InferenceSession(str(artifact.path), options, providers=[_PROVIDERS["cpu"]])
-            for _ in range(runs + 1):  # the first one allocates
-                session.run(None, dict(batch))
-            return mean_times(list(read_onnxruntime_trace(Path(session.end_profiling())))[1:])
+            latencies = [timed(lambda: session.run(None, dict(batch))) for _ in range(runs + 1)][1:]  # one allocates
+            steps = list(read_onnxruntime_trace(Path(session.end_profiling())))[1:]
+        return layer_profile(steps, latencies, nodes=node_names(artifact))
 
     def _session(self, artifact: OnnxArtifact, device: Device) -> Any:
         ort = _import_onnxruntime()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from linglos_deploy.artifacts import BATCH_AXIS, Artifact, TorchModel
 from linglos_deploy.backends.base import CPU, Device, Probe, Runner
 from linglos_deploy.errors import ArtifactError, MissingDependencyError, RunError
+from linglos_deploy.reports.profile import LayerProfile
 from linglos_deploy.signature import Batch, Dim, ModelSignature, TensorSpec
 
 if TYPE_CHECKING:
@@ -65,6 +66,15 @@ class PyTorch:
             yield _ModuleRunner(copy.deepcopy(module).double(), artifact, str(device), double=True)
         finally:
             torch.set_default_dtype(default)
+
+    def layer_times(self, artifact: Artifact, batch: Batch, *, runs: int) -> LayerProfile | None:
+        """Return the time of each operator by PyTorch's profiler; see :class:`~.base.LayerTimer`."""
+        if not isinstance(artifact, TorchModel):
+            return None
+        from linglos_deploy.backends.torch_layers import torch_layers
+
+        with self.open(artifact) as runner:
+            return torch_layers(artifact.module, lambda: runner.run(batch), runs=runs)
 
     def probe(self) -> Probe:
         """Look at this machine, without importing torch, which takes seconds."""

@@ -66,7 +66,7 @@ def profile(
         str | None,
         typer.Option("--gate", metavar="5%", help="Fail if a model is slower than the first by more; asks twice."),
     ] = None,
-    operators: Annotated[bool, typer.Option("--operators", help="Add the time per operator type.")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="Add where the time goes, layer by layer.")] = False,
     device: Annotated[
         str | None, typer.Option("--device", metavar="cpu|cuda:N", help="Where models run [each backend's default].")
     ] = None,
@@ -83,6 +83,7 @@ def profile(
         bool, typer.Option("--allow-host-code", help="Load engines that run code of theirs; only for your own.")
     ] = False,
     html: options.Html = None,
+    everything: options.All = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     config: options.Config = None,
@@ -98,6 +99,8 @@ def profile(
       linglos-deploy profile build/linglo_s/model.int8.onnx --threads 1 --max-p50-ms 40
       linglos-deploy profile main/model.onnx branch/model.onnx --gate 5% --budget 2m
     """
+    from functools import partial
+
     from linglos_deploy import api
     from linglos_deploy.graph.feeds import parse_shapes
     from linglos_deploy.profiling.access import EngineAccess
@@ -118,7 +121,7 @@ def profile(
         min_seconds=seconds,
         min_effect=options.parse_share(min_effect, option="--min-effect") or 0.0,
         seed=seed,
-        operators=operators,
+        layers=layers,
     )
     report = api.profile(
         *models,
@@ -130,7 +133,7 @@ def profile(
         progress=Terminal(quiet=quiet),
     )
     write_reports([report], html=html)
-    show(report, show_profile, as_json=as_json)
+    show(report, partial(show_profile, every_row=everything), as_json=as_json)
     if only_undecided(report):
         raise typer.Exit(UNDECIDED)
     if not report.passed and only_missing(report):

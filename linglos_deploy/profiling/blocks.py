@@ -113,7 +113,7 @@ def _open(item: Measurement, worker: Worker, plan: MeasurementPlan, seed: int) -
         batch=item.batch,
         image_size=item.image_size,
         seed=seed,
-        operators=plan.operators and not item.processes,
+        layers=plan.layers and not item.processes,
         shapes=_shapes(artifact, item, plan),
         data=None if plan.data is None else str(plan.data),
         device=item.candidate.device,

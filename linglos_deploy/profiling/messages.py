@@ -10,7 +10,7 @@ from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact
 from linglos_deploy.codec import from_json, to_builtins
 from linglos_deploy.compat import StrEnum
 from linglos_deploy.profiling.warmup import Warmed
-from linglos_deploy.reports.profile import OperatorTime
+from linglos_deploy.reports.profile import LayerProfile
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ class OpenRequest:
         batch: Images a run.
         image_size: Height and width where the model takes any.
         seed: Of the random input.
-        operators: Whether to take the time per operator type before closing, where the backend can tell.
+        layers: Whether to take the time per layer before closing, where the backend can tell.
         shapes: Whole shapes of inputs, by name.
         data: An ``.npz`` of arrays by input name, instead of random numbers.
         device: Where it runs, empty for the backend's default.
@@ -58,7 +58,7 @@ class OpenRequest:
     batch: int
     image_size: tuple[int, int] | None
     seed: int
-    operators: bool = False
+    layers: bool = False
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     data: str | None = None
     device: str = ""
@@ -110,11 +110,11 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """What remains to be said: peak of the resident memory, versions of what ran, and time per operator type."""
+    """What remains to be said: peak of the resident memory, versions of what ran, and time per layer."""
 
     peak_rss_bytes: int
     versions: dict[str, str]
-    operators: tuple[OperatorTime, ...] = ()
+    layers: LayerProfile | None = None
 
 
 class Kind(StrEnum):

@@ -89,7 +89,7 @@ class MeasurementPlan:
         confidence: Of the intervals.
         min_effect: Smallest difference that counts as one, relative.
         seed: Of the random input, and of the order of starts and turns; ``None`` for another one each time.
-        operators: Whether to add the time per operator type, where the backend can tell.
+        layers: Whether to add the time per layer, where the backend can tell.
     """
 
     batch_sizes: tuple[int, ...] = (1,)
@@ -109,7 +109,7 @@ class MeasurementPlan:
     confidence: float = 0.95
     min_effect: float = 0.01
     seed: int | None = None
-    operators: bool = False
+    layers: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_sizes", "threads"):

@@ -78,7 +78,7 @@ def _row(item: Measurement, plan: MeasurementPlan) -> ProfileRow:
         ),
         peak_rss_bytes=max(closed.peak_rss_bytes for closed in ended),
         versions=ended[0].versions,
-        operators=ended[0].operators,
+        layers=ended[0].layers,
         notes=(*row.notes, *describe_distribution(item.rounds)),
         cpu_use=sum(process.cpu_ms for process in item.processes) / wall if wall else None,
         steady=all(warmed) if warmed else None,

@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from linglos_deploy.artifacts import Artifact, OnnxArtifact, TorchModel, load_onnx
 from linglos_deploy.backends import registry
-from linglos_deploy.backends.base import Device, Noted, OperatorTimer, Runner, Runtime
+from linglos_deploy.backends.base import Device, LayerTimer, Noted, Runner, Runtime
 from linglos_deploy.errors import DataError, LinglosError, MissingDependencyError, UsageError
 from linglos_deploy.graph.axes import input_axes
 from linglos_deploy.graph.feeds import Sizes, index_ranges, synthetic_feeds
@@ -43,10 +43,10 @@ from linglos_deploy.profiling.messages import (
     encode,
 )
 from linglos_deploy.profiling.warmup import warm_up
-from linglos_deploy.reports.profile import OperatorTime
+from linglos_deploy.reports.profile import LayerProfile
 from linglos_deploy.signature import Batch, ModelSignature
 
-OPERATOR_RUNS = 10
+LAYER_RUNS = 20
 STATUS = Path("/proc/self/status")
 
 
@@ -88,7 +88,7 @@ class _Session:
     artifact: Artifact
     runner: Runner
     batch: Batch
-    operators: bool
+    layers: bool
 
     def run(self) -> None:
         """Run the batch once."""
@@ -124,7 +124,7 @@ def _open(request: OpenRequest, stack: ExitStack) -> tuple[_Session, Reply]:
         options=_resolved_options(request.backend, backend),
         notes=runner.notes if isinstance(runner, Noted) else (),
     )
-    return _Session(request.backend, backend, artifact, runner, batch, request.operators), Reply(opened=reply)
+    return _Session(request.backend, backend, artifact, runner, batch, request.layers), Reply(opened=reply)
 
 
 def _preprocessing(artifact: Artifact) -> PreprocessSpec | None:
@@ -188,10 +188,10 @@ def _run(session: _Session, request: RoundRequest) -> Round:
 def _close(session: _Session) -> Closed:
     peak = peak_rss()
     version = registry.probe(session.name).version
-    operators: tuple[OperatorTime, ...] = ()
-    if session.operators and isinstance(session.backend, OperatorTimer):
-        operators = session.backend.operator_times(session.artifact, session.batch, runs=OPERATOR_RUNS)
-    return Closed(peak_rss_bytes=peak, versions={session.name: version} if version else {}, operators=operators)
+    layers: LayerProfile | None = None
+    if session.layers and isinstance(session.backend, LayerTimer):
+        layers = session.backend.layer_times(session.artifact, session.batch, runs=LAYER_RUNS)
+    return Closed(peak_rss_bytes=peak, versions={session.name: version} if version else {}, layers=layers)
 
 
 def peak_rss() -> int:

@@ -132,20 +132,42 @@ class Ratio:
 
 
 @dataclass(frozen=True, slots=True)
-class OperatorTime:
-    """Where the time of one run goes.
+class LayerTime:
+    """One step of a run, as the runtime executed it.
 
     Attributes:
-        operator: Operator type, such as ``Conv``.
-        calls: Nodes of that type executed in one run.
-        milliseconds: Their time in one run (mean over the profiled runs).
-        share: Part of all operators' time, 0 to 1.
+        layer: What the runtime calls it.
+        module: PyTorch module that it belongs to; a step that the runtime put in belongs to the one that needs it.
+        operator: What it does, such as ``Conv``.
+        dtype: Type of what it works on, such as ``float32``; empty if the runtime does not say.
+        milliseconds: Its time in one run, mean over the quieter half of the profiled runs.
+        share: Part of the time of all steps, 0 to 1.
     """
 
+    layer: str
+    module: str
     operator: str
-    calls: int
+    dtype: str
     milliseconds: float
     share: float
+
+
+@dataclass(frozen=True, slots=True)
+class LayerProfile:
+    """Where the time of one run goes, by the runtime's own profiler.
+
+    Attributes:
+        layers: In the order in which they run.
+        latency_ms: Mean time of the same runs, from outside.
+    """
+
+    layers: tuple[LayerTime, ...]
+    latency_ms: float
+
+    @property
+    def accounted(self) -> float:
+        """Part of the latency that the layers add up to."""
+        return sum(layer.milliseconds for layer in self.layers) / self.latency_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +193,7 @@ class ProfileRow:
         options: The backend's options, such as ``{"int8": "exact"}``.
         versions: Versions of what ran it.
         notes: What the reader must know about this row.
-        operators: Time per operator type, if asked for, largest first.
+        layers: Time per layer, if asked for, where the backend can tell.
         cpu_use: CPU time of the process over time that passed during the timed runs: 1.9 means that almost two CPUs
             were at work; less than the threads, that they waited, for each other or for a CPU.
         steady: Whether latency had stopped falling in every process when timing began; ``None`` if nobody looked.
@@ -197,7 +219,7 @@ class ProfileRow:
     options: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    operators: tuple[OperatorTime, ...] = ()
+    layers: LayerProfile | None = None
     cpu_use: float | None = None
     steady: bool | None = None
     file_bytes: int | None = None

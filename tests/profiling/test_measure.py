@@ -41,7 +41,7 @@ def fake(graph: Path, monkeypatch: pytest.MonkeyPatch) -> partial[Candidate]:
 
 def test_two_backends_are_measured_on_the_same_graph(graph: Path) -> None:
     plan = MeasurementPlan(
-        threads=(1,), processes=1, rounds=2, min_runs=6, min_seconds=0, warmup_seconds=0, operators=True
+        threads=(1,), processes=1, rounds=2, min_runs=6, min_seconds=0, warmup_seconds=0, layers=True
     )
     report = measure([Candidate("onnxruntime", graph), Candidate("openvino", graph)], plan, title="Two")
     first, second = report.rows
@@ -64,8 +64,9 @@ def test_two_backends_are_measured_on_the_same_graph(graph: Path) -> None:
     assert first.image_size == (4, 4)
     assert first.peak_rss_bytes is not None
     assert first.peak_rss_bytes > 1 << 20
-    assert any(entry.operator == "Conv" for entry in first.operators)
-    assert second.operators
+    assert first.layers is not None
+    assert any(entry.operator == "Conv" for entry in first.layers.layers)
+    assert second.layers is not None
     assert from_json(ProfileReport, to_json(report), source="test") == report
 
 

@@ -31,7 +31,7 @@ def opening(onnx: OnnxArtifact, **options: object) -> Request:
         batch=1,
         image_size=None,
         seed=0,
-        operators=True,
+        layers=True,
     )
     return Request(open=request)
 

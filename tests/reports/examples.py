@@ -20,8 +20,9 @@ from linglos_deploy.reports.profile import (
     ColdStart,
     Conditions,
     Finding,
+    LayerProfile,
+    LayerTime,
     Method,
-    OperatorTime,
     Outcome,
     ProfileReport,
     ProfileRow,
@@ -60,7 +61,9 @@ def profile_report(*, budget: float | None = 10.0) -> ProfileReport:
             options={"int8": "exact"},
             versions={"onnxruntime": "1.32.0"},
             notes=(NASTY,),
-            operators=tuple(OperatorTime(f"Op{index}", 2, 1.0, 1 / 14) for index in range(14)),
+            layers=LayerProfile(
+                tuple(LayerTime(NASTY, "stem.0", f"Op{index}", "float32", 1.0, 1 / 14) for index in range(14)), 15.0
+            ),
         )
 
     def absent(label: str, outcome: Outcome, reason: str) -> ProfileRow:

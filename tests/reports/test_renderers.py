@@ -140,10 +140,12 @@ def test_int8_is_shown_with_the_mode_in_which_it_was_computed() -> None:
 
 
 def test_more_operators_than_anybody_reads_are_added_up() -> None:
-    text = to_text([profile_report()], width=160)
+    text, _, layers = to_text([profile_report()], width=160).partition("Time per layer")
     assert "4 others" in text
     assert "Op9" in text
     assert "Op10" not in text
+    assert "Op10" in layers
+    assert "its layers add up to 93% of the 15.0 ms of a profiled run" in to_text([profile_report()], width=400)
 
 
 def test_the_same_reports_give_the_same_bytes() -> None:

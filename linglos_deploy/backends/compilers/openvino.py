@@ -19,8 +19,8 @@ from typing import Any
 from linglos_deploy.artifacts import Artifact, EngineArtifact, OnnxArtifact, tool_versions
 from linglos_deploy.backends.base import CPU, Device, Probe, Runner
 from linglos_deploy.backends.cpu import CpuFeatures, Int8Mode, this_cpu
+from linglos_deploy.backends.layers import Executed, layer_profile, node_names, timed
 from linglos_deploy.backends.machine import describe_machine, platform_name
-from linglos_deploy.backends.operators import mean_times
 from linglos_deploy.choices import HardwareCompatibility
 from linglos_deploy.codec import to_json
 from linglos_deploy.engines.cache import EngineCache, cache_key, compile_or_copy, user_cache_dir
@@ -43,7 +43,7 @@ from linglos_deploy.errors import ArtifactError, BuildError, MissingDependencyEr
 from linglos_deploy.files import sha256_bytes
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.reports.doctor import Condition
-from linglos_deploy.reports.profile import OperatorTime
+from linglos_deploy.reports.profile import LayerProfile
 from linglos_deploy.signature import Batch, ModelSignature
 
 NAME = "openvino"
@@ -214,15 +214,19 @@ class OpenVino:
         compiled = _compile(core, _read(core, artifact), self._properties(), path=artifact.path)
         return openvino_execution(artifact.path, compiled)
 
-    def operator_times(self, artifact: Artifact, batch: Batch, *, runs: int) -> tuple[OperatorTime, ...]:
-        """Return OpenVINO's own counters per layer type; fused operators count as the layer that does their work."""
+    def layer_times(self, artifact: Artifact, batch: Batch, *, runs: int) -> LayerProfile | None:
+        """Return OpenVINO's own counters per layer; fused operators count as the layer that does their work."""
         if not isinstance(artifact, OnnxArtifact):
-            return ()
+            return None
         core = _core()
         properties = {**self._properties(), "PERF_COUNT": True}
         request = _compile(core, _read(core, artifact), properties, path=artifact.path).create_infer_request()
         request.infer(dict(batch), share_inputs=True)
-        return mean_times(_node_times(request, batch) for _ in range(runs))
+        steps, latencies = [], []
+        for _ in range(runs):
+            latencies.append(timed(lambda: request.infer(dict(batch), share_inputs=True)))
+            steps.append(list(_executed(request)))
+        return layer_profile(steps, latencies, nodes=node_names(artifact))
 
     def _build(self, model: OnnxArtifact, spec: BuildSpec, *, version: str, out: Path, progress: Progress) -> None:
         with progress.stage(f"compile for {NAME}") as advance:
@@ -304,11 +308,23 @@ class _OpenVinoRunner:
         return {name: outputs[name] for name in self.signature.output_names}
 
 
-def _node_times(request: Any, batch: Batch) -> Iterator[tuple[str, float]]:
-    request.infer(dict(batch), share_inputs=True)
+def _executed(request: Any) -> Iterator[Executed]:
+    """Yield the layers of the last inference; the type stands at the end of the kernel's name (``jit_avx512_f32``)."""
     for node in request.profiling_info:
         if node.status == type(node.status).EXECUTED:
-            yield node.node_type, node.real_time / timedelta(milliseconds=1)
+            dtype = _TYPES.get(node.exec_type.rpartition("_")[2], "")
+            yield Executed(node.node_name, node.node_type, dtype, node.real_time / timedelta(milliseconds=1))
+
+
+_TYPES = {
+    "f32": "float32",
+    "f16": "float16",
+    "bf16": "bfloat16",
+    "i8": "int8",
+    "u8": "uint8",
+    "i32": "int32",
+    "i64": "int64",
+}
 
 
 def _installed_version() -> str | None:

@@ -13,8 +13,9 @@ from linglos_deploy.reports.profile import (
     Finding,
     GateCheck,
     GateOutcome,
+    LayerProfile,
+    LayerTime,
     Method,
-    OperatorTime,
     Outcome,
     ProfileReport,
     ProfileRow,
@@ -24,6 +25,7 @@ from linglos_deploy.reports.profile import (
 )
 
 _OPERATORS_SHOWN = 10
+_LAYERS_SHOWN = 15
 
 
 @sections_of.register
@@ -47,7 +49,7 @@ def profile_sections(report: ProfileReport) -> tuple[Section, ...]:
             if row.outcome is Outcome.NOT_RUN
         )
     limit = report.checks[0].limit_p50_ms if report.checks else None
-    tables = [_latency_table(measured), _cost_table(measured), *_operator_tables(measured), _missing_table(missing)]
+    tables = [_latency_table(measured), _cost_table(measured), *_layer_tables(measured), _missing_table(missing)]
     return (
         Section(
             title=report.title,
@@ -302,40 +304,67 @@ def _cost_table(measured: Sequence[ProfileRow]) -> Table | None:
     return Table("First answer, memory and size", columns, rows) if rows else None
 
 
-def _operator_tables(measured: Sequence[ProfileRow]) -> list[Table]:
-    columns = (Column("operator"), Column("calls", True), Column("ms", True), Column("share", True))
-    return [
-        Table(
-            title=f"Time per operator: {_row_name(row)}",
-            columns=columns,
-            rows=tuple(
-                (
-                    Cell(entry.operator),
-                    Cell(str(entry.calls)),
-                    Cell(significant(entry.milliseconds)),
-                    Cell(f"{entry.share:.1%}"),
-                )
-                for entry in _with_others(row.operators)
-            ),
-        )
-        for row in measured
-        if row.operators
-    ]
+def _layer_tables(measured: Sequence[ProfileRow]) -> list[Table]:
+    tables = []
+    for row in measured:
+        if row.layers is not None and row.layers.layers:
+            tables += [_operators_table(row, row.layers), _layers_table(row, row.layers)]
+    return tables
 
 
-def _with_others(operators: Sequence[OperatorTime]) -> list[OperatorTime]:
-    """Return the largest entries, and one for all the rest."""
-    shown, rest = list(operators[:_OPERATORS_SHOWN]), operators[_OPERATORS_SHOWN:]
+def _operators_table(row: ProfileRow, profile: LayerProfile) -> Table:
+    """Add up the layers of each operator type."""
+    kinds: dict[str, list[LayerTime]] = {}
+    for layer in profile.layers:
+        kinds.setdefault(layer.operator, []).append(layer)
+    ordered = sorted(kinds.items(), key=lambda kind: -_milliseconds(kind[1]))
+    shown, rest = ordered[:_OPERATORS_SHOWN], ordered[_OPERATORS_SHOWN:]
     if rest:
-        shown.append(
-            OperatorTime(
-                operator=f"{len(rest)} others",
-                calls=sum(entry.calls for entry in rest),
-                milliseconds=sum(entry.milliseconds for entry in rest),
-                share=sum(entry.share for entry in rest),
+        shown.append((f"{len(rest)} others", [layer for _, layers in rest for layer in layers]))
+    return Table(
+        title=f"Time per operator: {_row_name(row)}",
+        columns=(Column("operator"), Column("calls", True), Column("ms", True), Column("share", True)),
+        rows=tuple(
+            (
+                Cell(operator),
+                Cell(str(len(layers))),
+                Cell(significant(_milliseconds(layers))),
+                Cell(f"{sum(layer.share for layer in layers):.1%}"),
             )
-        )
-    return shown
+            for operator, layers in shown
+        ),
+    )
+
+
+def _layers_table(row: ProfileRow, profile: LayerProfile) -> Table:
+    columns = (
+        Column("layer"),
+        Column("module", minor=True),
+        Column("operator", minor=True),
+        Column("type", minor=True),
+        Column("ms", True),
+        Column("share", True),
+    )
+    return Table(
+        title=f"Time per layer: {_row_name(row)}",
+        columns=columns,
+        rows=tuple(
+            (
+                Cell(layer.layer),
+                Cell(layer.module),
+                Cell(layer.operator),
+                Cell(layer.dtype),
+                Cell(significant(layer.milliseconds)),
+                Cell(f"{layer.share:.1%}"),
+            )
+            for layer in sorted(profile.layers, key=lambda layer: -layer.milliseconds)
+        ),
+        first=_LAYERS_SHOWN,
+    )
+
+
+def _milliseconds(layers: Sequence[LayerTime]) -> float:
+    return sum(layer.milliseconds for layer in layers)
 
 
 def _missing_table(missing: Sequence[ProfileRow]) -> Table | None:
@@ -358,6 +387,12 @@ def _missing_table(missing: Sequence[ProfileRow]) -> Table | None:
 
 def _profile_notes(report: ProfileReport) -> tuple[str, ...]:
     notes = [f"{_row_name(row)}: {note}" for row in report.rows for note in row.notes]
+    notes += [
+        f"{_row_name(row)}: its layers add up to {row.layers.accounted:.0%} of the "
+        f"{significant(row.layers.latency_ms)} ms of a profiled run; the rest is spent between them."
+        for row in report.rows
+        if row.layers is not None and row.layers.layers
+    ]
     ratio = next((row.ratio for row in report.rows if row.ratio is not None), None)
     if ratio is not None:
         notes.append(

@@ -15,7 +15,7 @@ import pytest
 
 from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact
 from linglos_deploy.backends import registry
-from linglos_deploy.backends.base import Device, Noted, OperatorTimer, Runner, Runtime
+from linglos_deploy.backends.base import Device, LayerTimer, Noted, Runner, Runtime
 from linglos_deploy.backends.compilers.openvino import OpenVino
 from linglos_deploy.backends.cpu import CpuFeatures, Int8Mode
 from linglos_deploy.codec import write_json
@@ -51,7 +51,7 @@ def test_the_registry_gives_a_runtime_that_also_compiles_and_times_operators() -
     backend = registry.create("openvino", threads=1)
     assert isinstance(backend, Runtime)
     assert isinstance(backend, Compiler)
-    assert isinstance(backend, OperatorTimer)
+    assert isinstance(backend, LayerTimer)
 
 
 def test_a_graph_gives_its_known_answers_at_several_shapes(affine: OnnxArtifact) -> None:
@@ -235,10 +235,11 @@ def test_impossible_shapes_are_a_build_error_and_leave_no_file(quantized: OnnxAr
     assert not out.exists() or not any(out.iterdir())
 
 
-def test_operator_times_name_the_layers_of_the_graph(quantized: OnnxArtifact) -> None:
-    times = OpenVino(threads=1).operator_times(quantized, {"x": ONES}, runs=2)
-    assert any("Convolution" in entry.operator for entry in times)
-    assert sum(entry.share for entry in times) == pytest.approx(1)
+def test_layer_times_name_the_layers_of_the_graph(quantized: OnnxArtifact) -> None:
+    found = OpenVino(threads=1).layer_times(quantized, {"x": ONES}, runs=2)
+    assert found is not None
+    assert any("Convolution" in entry.operator for entry in found.layers)
+    assert sum(entry.share for entry in found.layers) == pytest.approx(1)
 
 
 def test_negative_threads_are_refused() -> None:
