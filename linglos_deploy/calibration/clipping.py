@@ -6,12 +6,13 @@ with ``r(u) = u - round(u)``, the integral of ``r**2`` from 0 to ``u`` is ``roun
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from linglos_deploy.calibration.bins import lower_edges, upper_edges
+from linglos_deploy.calibration.bins import lower_edges, magnitude_bin, upper_edges
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,11 +20,21 @@ if TYPE_CHECKING:
 _OCTAVES = 10
 """Candidates reach down to ``2**-10`` of the absolute maximum; below, the clipped values alone cost more."""
 
+ROOM = 1.05
+"""How far above the largest magnitude a bound may lie, over it, so that a step meets a value that many values have."""
+
 
 def candidate_bounds(bins: NDArray[np.uint16], largest: float) -> NDArray[np.float64]:
     """Return the bounds worth trying, rising: upper edges of occupied bins below ``largest``, and ``largest``."""
     edges = upper_edges(bins[bins > 0])
     return np.append(edges[(edges < largest) & (edges > largest * 2.0**-_OCTAVES)], largest)
+
+
+def bounds_that_meet(spike: float, largest: float, *, levels: int) -> NDArray[np.float64]:
+    """Return the bounds whose steps meet a magnitude exactly, from half of ``largest`` to :data:`ROOM` times it."""
+    steps = np.arange(1, levels + 1)
+    bounds = levels * spike / steps
+    return bounds[(bounds >= largest / 2) & (bounds <= largest * ROOM)]
 
 
 def clipping_errors(
@@ -33,6 +44,7 @@ def clipping_errors(
     *,
     levels: int,
     largest: float = np.inf,
+    spikes: Sequence[float] = (),
 ) -> NDArray[np.float64]:
     """Return the summed squared error of clipping and rounding, for each bound.
 
@@ -42,8 +54,12 @@ def clipping_errors(
         bounds: float64, above 0.
         levels: Steps on each side of zero.
         largest: No value in the last bin is above this.
+        spikes: Magnitudes that all values in their bins have.
     """
     low, high = lower_edges(bins), np.minimum(upper_edges(bins), largest)
+    for spike in spikes:
+        place = bins == magnitude_bin(spike)
+        low[place] = high[place] = spike
     evenly = _Evenly.of(low, high, counts.astype(np.float64))
     return np.array([evenly.error(float(bound), levels) for bound in bounds])
 

@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from linglos_deploy.calibration.bins import BIN_COUNT, fold_signs, non_finite
+from linglos_deploy.calibration.bins import BIN_COUNT, bin_of, fold_signs, non_finite
 from linglos_deploy.calibration.exact import SQUARE_UNIT, SUM_UNIT, from_units
 from linglos_deploy.calibration.groups import GroupHistograms, add_histograms
 from linglos_deploy.errors import CalibrationError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+SPIKE = 0.05
+"""Share of all values in the last bin of a range from which they are taken to be one value. Of a smooth distribution,
+the last bin, 1/128 of the range, holds far less."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,6 +157,20 @@ class TensorStatistics:
     def magnitudes(self) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
         """Return occupied bins and counts of the magnitudes of the finite values, rising."""
         return fold_signs(self.bins, self.counts)
+
+    def spikes(self) -> tuple[float, ...]:
+        """Return the magnitudes of the smallest and the largest value, where many values are just that.
+
+        The background of pictures is one value, and so is where an activation function ends. A bin is too coarse to
+        tell whether a grid meets it, but the ends of the range are known exactly. Zero lies on every grid and is left
+        out.
+        """
+        total = int(self.counts.sum())
+        if not self.finite or total == 0:
+            return ()
+        ends = dict.fromkeys((self.minimum, self.maximum))
+        many = {abs(end) for end in ends if end and int(self.counts[self.bins == bin_of(end)].sum()) >= SPIKE * total}
+        return tuple(sorted(many))
 
     def weighed_magnitudes(self) -> tuple[NDArray[np.uint16], NDArray[np.float64]]:
         """Return the same, each value counted by the gain of its channel's group; plainly where there are no groups."""

@@ -8,7 +8,8 @@ Defined answers for degenerate tensors, for every method:
 
 - nothing finite was seen, all values are zero, or all are so small that the step would not be a normal float32: 0.0,
   which means "do not quantize";
-- no bound above the absolute maximum, nor one so small that the step would not be a normal float32.
+- no bound above the absolute maximum, unless a step then meets the one value that many values have; nor one so small
+  that the step would not be a normal float32.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from linglos_deploy.calibration.clipping import clipping_errors, mean_squares
+from linglos_deploy.calibration.clipping import ROOM, clipping_errors, mean_squares
 from linglos_deploy.calibration.registry import LEVELS, Settings, load_method, threshold_methods
 from linglos_deploy.calibration.statistics import TensorStatistics
 
@@ -36,7 +37,8 @@ def threshold(stats: TensorStatistics, method: str, *, percentile: float = 99.99
         levels: Steps on each side of zero: 127 for INT8.
 
     Returns:
-        A bound in (0, absolute maximum], or 0.0 where the tensor cannot be quantized.
+        A bound above 0 and at most the absolute maximum, or :data:`~.clipping.ROOM` times it where that puts a value on
+        the grid that many values have; 0.0 where the tensor cannot be quantized.
 
     Raises:
         UsageError: There is no such method, the percentile is not in (0, 100], or there is no level.
@@ -48,7 +50,8 @@ def threshold(stats: TensorStatistics, method: str, *, percentile: float = 99.99
         return 0.0
     if len(stats.magnitudes()[0]) == 0:  # sampling met nothing finite
         return largest
-    return max(min(choose(stats, settings), largest), levels * SMALLEST_STEP)
+    room = ROOM if stats.spikes() else 1.0
+    return max(min(choose(stats, settings), largest * room), levels * SMALLEST_STEP)
 
 
 def quantization_error(stats: TensorStatistics, bound: float, *, levels: int = LEVELS) -> float:
@@ -66,7 +69,8 @@ def quantization_error(stats: TensorStatistics, bound: float, *, levels: int = L
     total = int(counts.sum())
     if total == 0:
         return 0.0
-    return float(clipping_errors(bins, counts, np.array([bound]), levels=levels)[0]) / total
+    errors = clipping_errors(bins, counts, np.array([bound]), levels=levels, spikes=stats.spikes())
+    return float(errors[0]) / total
 
 
 def expected_sqnr(stats: TensorStatistics, bound: float, *, levels: int = LEVELS) -> float:
@@ -82,7 +86,8 @@ def expected_sqnr(stats: TensorStatistics, bound: float, *, levels: int = LEVELS
     """
     bins, weights = stats.weighed_magnitudes()
     signal = float(np.dot(weights, mean_squares(bins, largest=stats.absolute_maximum)))
-    noise = float(clipping_errors(bins, weights, np.array([bound]), levels=levels, largest=stats.absolute_maximum)[0])
+    largest, spikes = stats.absolute_maximum, stats.spikes()
+    noise = float(clipping_errors(bins, weights, np.array([bound]), levels=levels, largest=largest, spikes=spikes)[0])
     return 10 * math.log10(signal / noise) if signal > 0 and noise > 0 else math.inf
 
 

@@ -28,9 +28,9 @@ CALIBRATION_IMAGES = 256
 NETWORKS = {PatchMLP: 30, PatchAttention: 20}
 """Each with its epochs."""
 
-LEAST_DB = 34
+LEAST_DB = {PatchMLP: 39.0, PatchAttention: 37.5}
 """17 dB were left when calibration saw one token in 64. Trainings differ from machine to machine, so this leaves room;
-seen were 41 dB and 39 dB."""
+seen were 40.2 to 41.6 dB and 38.3 to 39.1 dB, of three seeds each."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -48,6 +48,7 @@ class Case:
     logits: np.ndarray
     targets: np.ndarray
     tokens: int
+    least_db: float
 
 
 @pytest.fixture(scope="module", params=NETWORKS, ids=lambda network: network.__name__)
@@ -73,7 +74,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     }
     with torch.inference_mode():
         logits = network(torch.from_numpy(unseen)).numpy()
-    return Case(graph, tables, unseen, logits, heldout.targets, network.patches.count)
+    return Case(graph, tables, unseen, logits, heldout.targets, network.patches.count, LEAST_DB[request.param])
 
 
 def test_every_batch_size_gives_the_table_of_single_images(case: Case) -> None:
@@ -93,6 +94,6 @@ def test_int8_keeps_the_logits_of_held_out_digits(case: Case, tmp_path: Path) ->
     signal = float(np.square(case.logits, dtype=np.float64).sum())
     decibels = 10 * np.log10(signal / noise)
     print(f"{decibels:.1f} dB")
-    assert decibels >= LEAST_DB
+    assert decibels >= case.least_db
     right = [int((logits.argmax(axis=1) == case.targets).sum()) for logits in (case.logits, found)]
     assert right[1] >= right[0] - 5

@@ -15,4 +15,4 @@ from linglos_deploy.calibration.statistics import TensorStatistics
 def weighted(stats: TensorStatistics, settings: Settings) -> float:
     """Return the bound with the least weighed squared error; that of ``mse`` where all channels weigh the same."""
     bins, weights = stats.weighed_magnitudes()
-    return least_squared_error(bins, weights, stats.absolute_maximum, levels=settings.levels)
+    return least_squared_error(bins, weights, stats.absolute_maximum, levels=settings.levels, spikes=stats.spikes())
