@@ -17,7 +17,7 @@ find_library(ONNXRUNTIME_LIBRARY NAMES onnxruntime libonnxruntime.so.1
   HINTS ${ONNXRUNTIME_ROOT} ENV ONNXRUNTIME_ROOT PATH_SUFFIXES lib lib64
   DOC "libonnxruntime")
 
-if(NOT ONNXRUNTIME_LIBRARY)
+if(NOT ONNXRUNTIME_LIBRARY AND NOT CMAKE_CROSSCOMPILING)  # this machine's Python has this machine's library
   if(NOT LINGLOS_PYTHON)
     find_program(LINGLOS_PYTHON NAMES python3 python DOC "Python whose package onnxruntime has the library")
   endif()
