@@ -21,3 +21,50 @@ write_basic_package_version_file("${CMAKE_CURRENT_BINARY_DIR}/linglosConfigVersi
 install(FILES
   "${CMAKE_CURRENT_BINARY_DIR}/linglosConfig.cmake" "${CMAKE_CURRENT_BINARY_DIR}/linglosConfigVersion.cmake"
   DESTINATION ${LINGLOS_CMAKE_DIR})
+
+# For those who build without CMake.
+file(RELATIVE_PATH LINGLOS_PC_PREFIX "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
+string(REGEX REPLACE "/$" "" LINGLOS_PC_PREFIX "${LINGLOS_PC_PREFIX}")
+if(BUILD_SHARED_LIBS)
+  set(LINGLOS_PC_CFLAGS "")
+  set(LINGLOS_PC_LIBS "")
+else()
+  set(LINGLOS_PC_CFLAGS " -DLINGLOS_STATIC")
+  set(LINGLOS_PC_LIBS " -lcrypto -ldl -pthread -lstdc++ -lm")
+endif()
+configure_file(cmake/linglos.pc.in "${CMAKE_CURRENT_BINARY_DIR}/linglos.pc" @ONLY)
+install(FILES "${CMAKE_CURRENT_BINARY_DIR}/linglos.pc" DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+# Licences of what is inside.
+set(LINGLOS_LICENCE_DIR "${CMAKE_INSTALL_DATADIR}/doc/linglos")
+function(linglos_licence name)
+  foreach(text ${ARGN})
+    if(EXISTS "${text}")
+      install(FILES "${text}" DESTINATION ${LINGLOS_LICENCE_DIR} RENAME ${name})
+      return()
+    endif()
+  endforeach()
+  message(STATUS "The licence text ${name} is not on this machine: add it to what you ship (see NOTICES.md).")
+endfunction()
+install(FILES NOTICES.md DESTINATION ${LINGLOS_LICENCE_DIR})
+linglos_licence(LICENSE ${CMAKE_CURRENT_SOURCE_DIR}/../LICENSE ${CMAKE_CURRENT_SOURCE_DIR}/LICENSE)
+linglos_licence(nlohmann-json.txt /usr/share/doc/nlohmann-json3-dev/copyright)
+if(LINGLOS_TOOLS)
+  linglos_licence(stb.txt /usr/share/doc/libstb-dev/copyright)
+endif()
+if(LINGLOS_ONNXRUNTIME AND LINGLOS_INSTALL_ONNXRUNTIME AND LINGLOS_ONNXRUNTIME_FILE)
+  get_filename_component(_linglos_folder "${LINGLOS_ONNXRUNTIME_FILE}" DIRECTORY)  # lib/ of an archive, capi/ of a wheel
+  linglos_licence(onnxruntime.txt "${_linglos_folder}/../LICENSE")
+  linglos_licence(onnxruntime-third-party.txt "${_linglos_folder}/../ThirdPartyNotices.txt")
+endif()
+
+# cpack: an archive of what 'cmake --install' puts down.
+if(LINGLOS_TOP_LEVEL)
+  set(CPACK_GENERATOR TGZ)
+  set(CPACK_PACKAGE_NAME linglos)
+  set(CPACK_PACKAGE_VERSION ${PROJECT_VERSION})
+  set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "Runs the bundles of linglos-deploy, from C++ and C")
+  set(CPACK_PACKAGE_FILE_NAME "linglos-${PROJECT_VERSION}-linux-${CMAKE_SYSTEM_PROCESSOR}")
+  set(CPACK_STRIP_FILES ON)
+  include(CPack)
+endif()

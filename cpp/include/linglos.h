@@ -16,7 +16,7 @@
 #include "linglos/export.h"
 
 /* Grows with every addition. 1: 0.1.0. 2: options by size, submit, top-k, manifest, OpenVINO.
- * 3: TensorRT-RTX. */
+ * 3: TensorRT-RTX, frames. */
 #define LINGLOS_C_API 3
 
 #ifdef __cplusplus
@@ -42,7 +42,18 @@ enum {
   LINGLOS_BACKEND_TENSORRT_RTX = 4
 };
 enum { LINGLOS_DEVICE_AUTOMATIC = 0, LINGLOS_DEVICE_CPU = 1, LINGLOS_DEVICE_CUDA = 2 };
-enum { LINGLOS_RGB = 0, LINGLOS_BGR = 1 };
+enum {
+  LINGLOS_RGB = 0,
+  LINGLOS_BGR = 1,
+  LINGLOS_GREY = 2,
+  LINGLOS_RGBA = 3,
+  LINGLOS_BGRA = 4,
+  LINGLOS_NV12 = 5,
+  LINGLOS_YUYV = 6
+};
+enum { LINGLOS_ROTATION_NONE = 0, LINGLOS_ROTATION_90 = 1, LINGLOS_ROTATION_180 = 2, LINGLOS_ROTATION_270 = 3 };
+enum { LINGLOS_BT601 = 0, LINGLOS_BT709 = 1 };
+enum { LINGLOS_RANGE_LIMITED = 0, LINGLOS_RANGE_FULL = 1 };
 enum { LINGLOS_OVERFLOW_BLOCK = 0, LINGLOS_OVERFLOW_REFUSE = 1, LINGLOS_OVERFLOW_DROP_OLDEST = 2 };
 
 typedef struct linglos_session linglos_session;
@@ -65,7 +76,8 @@ typedef struct linglos_options {
   int64_t queue_timeout_ms; /* longest wait for room; 0 waits for ever */
 } linglos_options;
 
-/* 8-bit, three interleaved channels; `stride` in bytes, 0 means 3 * width. Never grows: it is used in arrays. */
+/* An image of any LINGLOS_... format above; `stride` in bytes, 0 means nothing between rows. Never grows: it is used in
+ * arrays. linglos_frame says more. */
 typedef struct linglos_image {
   const uint8_t* data;
   int width;
@@ -73,6 +85,25 @@ typedef struct linglos_image {
   ptrdiff_t stride;
   int format;
 } linglos_image;
+
+/* A frame as it comes, and what of it is the image: the region, turned clockwise. Fill with zeros, then set what matters;
+ * it may grow, so the functions that take an array of frames are told its size. */
+typedef struct linglos_frame {
+  const uint8_t* data;
+  int width; /* of the frame, in pixels */
+  int height;
+  ptrdiff_t stride; /* bytes from one row to the next; 0: nothing between them */
+  int format;
+  int rotation;
+  const uint8_t* chroma;   /* NV12: rows of U and V; NULL if they follow the rows of Y */
+  ptrdiff_t chroma_stride; /* 0: that of Y, rounded up to even */
+  int region_x;            /* the part that is the image; four zeros: all of it */
+  int region_y;
+  int region_width;
+  int region_height;
+  int matrix; /* of YUV formats */
+  int range;
+} linglos_frame;
 
 LINGLOS_API const char* linglos_version(void);
 
@@ -122,6 +153,12 @@ typedef void (*linglos_callback)(void* user, int code, const char* message, cons
  * never will be. */
 LINGLOS_API int linglos_session_submit(linglos_session* session, const linglos_image* images, size_t count,
                                        linglos_callback callback, void* user);
+
+/* The same on frames; `frame_size` is sizeof(linglos_frame). */
+LINGLOS_API int linglos_session_run_frames(linglos_session* session, const linglos_frame* frames, size_t frame_size,
+                                           size_t count, linglos_outputs* outputs);
+LINGLOS_API int linglos_session_submit_frames(linglos_session* session, const linglos_frame* frames, size_t frame_size,
+                                              size_t count, linglos_callback callback, void* user);
 
 LINGLOS_API size_t linglos_outputs_count(const linglos_outputs* outputs);
 /* NULL, or 0, for an index out of range. */

@@ -135,8 +135,64 @@ std::vector<linglos::ImageView>& convert(const linglos_image* images, size_t cou
   views.clear();
   for (size_t i = 0; i < count; ++i)
     views.push_back({images[i].data, images[i].width, images[i].height, images[i].stride,
-                     choice<linglos::PixelFormat>("format", images[i].format, LINGLOS_BGR)});
+                     choice<linglos::PixelFormat>("format", images[i].format, LINGLOS_YUYV)});
   return views;
+}
+
+/// Reads what the caller's structures have; the rest keeps its default.
+std::vector<linglos::ImageView>& convert(const linglos_frame* frames, size_t size, size_t count,
+                                         std::vector<linglos::ImageView>& views) {
+  require(frames != nullptr || count == 0, "frames");
+  if (size < sizeof frames->data || size > 65536)
+    throw linglos::UsageError("frame_size must be sizeof(linglos_frame), found " + std::to_string(size) + ".");
+  views.clear();
+  const auto* bytes = reinterpret_cast<const unsigned char*>(frames);
+  for (size_t i = 0; i < count; ++i, bytes += size) {
+    linglos_frame read = {};
+    std::memcpy(&read, bytes, std::min(size, sizeof read));
+    for (std::size_t extra = sizeof read; extra < size; ++extra)
+      if (bytes[extra] != 0)
+        throw linglos::UsageError("linglos_frame asks for something that version " LINGLOS_VERSION
+                                  " of the library does not know; install a later one.");
+    linglos::ImageView view;
+    view.data = read.data;
+    view.width = read.width;
+    view.height = read.height;
+    view.stride = read.stride;
+    view.format = choice<linglos::PixelFormat>("format", read.format, LINGLOS_YUYV);
+    view.region = {read.region_x, read.region_y, read.region_width, read.region_height};
+    view.rotation = choice<linglos::Rotation>("rotation", read.rotation, LINGLOS_ROTATION_270);
+    view.chroma = read.chroma;
+    view.chroma_stride = read.chroma_stride;
+    view.matrix = choice<linglos::YuvMatrix>("matrix", read.matrix, LINGLOS_BT709);
+    view.range = choice<linglos::YuvRange>("range", read.range, LINGLOS_RANGE_FULL);
+    views.push_back(view);
+  }
+  return views;
+}
+
+/// Submits images whose answer goes to a callback of the C API.
+void submit(linglos_session& session, std::vector<linglos::ImageView> views, linglos_callback callback, void* user) {
+  session.session.submit(std::move(views), [=](linglos::Outputs&& found, const std::exception_ptr& error) {
+    linglos_outputs outputs;
+    int code = LINGLOS_OK;
+    if (error) {
+      try {
+        std::rethrow_exception(error);
+      } catch (...) {
+        code = remembered_error();
+      }
+    } else {
+      last_error.clear();
+      outputs.outputs = std::move(found);
+    }
+    std::string message;  // a copy: the callback may call functions that replace it
+    try {
+      message = last_error;
+    } catch (const std::bad_alloc&) {  // it is called all the same
+    }
+    callback(user, code, message.c_str(), &outputs);
+  });
 }
 
 }  // namespace
@@ -225,26 +281,27 @@ int linglos_session_submit(linglos_session* session, const linglos_image* images
     require(callback != nullptr, "callback");
     std::vector<linglos::ImageView> views;
     convert(images, count, views);
-    session->session.submit(std::move(views), [=](linglos::Outputs&& found, const std::exception_ptr& error) {
-      linglos_outputs outputs;
-      int code = LINGLOS_OK;
-      if (error) {
-        try {
-          std::rethrow_exception(error);
-        } catch (...) {
-          code = remembered_error();
-        }
-      } else {
-        last_error.clear();
-        outputs.outputs = std::move(found);
-      }
-      std::string message;  // a copy: the callback may call functions that replace it
-      try {
-        message = last_error;
-      } catch (const std::bad_alloc&) {  // it is called all the same
-      }
-      callback(user, code, message.c_str(), &outputs);
-    });
+    submit(*session, std::move(views), callback, user);
+  });
+}
+
+int linglos_session_run_frames(linglos_session* session, const linglos_frame* frames, size_t frame_size, size_t count,
+                               linglos_outputs* outputs) {
+  return guarded([&] {
+    require(session != nullptr, "session");
+    require(outputs != nullptr, "outputs");
+    session->session.run(convert(frames, frame_size, count, outputs->images), outputs->outputs);
+  });
+}
+
+int linglos_session_submit_frames(linglos_session* session, const linglos_frame* frames, size_t frame_size,
+                                  size_t count, linglos_callback callback, void* user) {
+  return guarded([&] {
+    require(session != nullptr, "session");
+    require(callback != nullptr, "callback");
+    std::vector<linglos::ImageView> views;
+    convert(frames, frame_size, count, views);
+    submit(*session, std::move(views), callback, user);
   });
 }
 

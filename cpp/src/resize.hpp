@@ -9,9 +9,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "frame.hpp"
 #include "linglos/manifest.hpp"
 #include "linglos/preprocess.hpp"
 #include "manifest.hpp"
+#include "resample.hpp"
 
 namespace linglos::detail {
 
@@ -22,36 +24,18 @@ Size resized_shape(std::int64_t height, std::int64_t width, Size cover);
 /// (Python: crop_offset).
 std::int64_t crop_offset(std::int64_t size, std::int64_t crop);
 
-/// Weights of one axis for the outputs [first, first + count).
-struct Weights {
-  struct Window {
-    std::int64_t begin;  // first input that contributes
-    std::int64_t size;   // how many do
-  };
-  std::vector<Window> windows;
-  std::vector<std::int32_t> values;  // `stride` per output
-  std::size_t stride = 0;
-
-  /// Recomputes unless the arguments are those of the last call.
-  void prepare(std::int64_t in_size, std::int64_t out_size, std::int64_t first, std::int64_t count,
-               Interpolation filter);
-
- private:
-  std::int64_t key_[5] = {-1, -1, -1, -1, -1};
-  std::vector<double> scratch_;
-};
-
 /// Scratch memory that grows to the largest image seen.
 class Resizer {
  public:
   /// Writes the crop of `crop` at the centre of `image` resized to `resized`, uint8 crop.height x crop.width x 3,
-  /// channels in the order of the image.
-  void run(const ImageView& image, Size resized, Size crop, Interpolation filter, std::uint8_t* out);
+  /// channels in the order of the image's rows.
+  void run(const Frame& image, Size resized, Size crop, Interpolation filter, std::uint8_t* out);
 
  private:
   Weights horizontal_, vertical_;
   std::vector<std::uint8_t> rows_;
   std::vector<std::int32_t> sums_;
+  std::vector<std::uint8_t> lines_[kRowsAtOnce];
 };
 
 }  // namespace linglos::detail

@@ -105,6 +105,68 @@ TEST(impossible_images_and_specifications_are_refused) {
   CHECK_THROWS(UsageError, "crop_pct", Preprocessor(spec(4, 4, Interpolation::bicubic, 1.5)));
 }
 
+TEST(every_processor_computes_the_same_bits) {
+  const struct Restore {
+    ~Restore() { detail::use_kernels(nullptr); }
+  } restore;
+  std::mt19937 random(9);
+  const auto below = [&](int limit) { return 1 + static_cast<int>(random() % static_cast<unsigned int>(limit)); };
+  for (int turn = 0; turn < 300; ++turn) {
+    const int width = below(turn % 10 == 0 ? 900 : 80), height = below(turn % 10 == 0 ? 300 : 80);
+    auto pixels = noise(static_cast<std::size_t>(width * height * 3), static_cast<unsigned int>(turn));
+    if (turn % 3 == 0)
+      for (auto& value : pixels) value = value < 128 ? 0 : 255;  // sums that leave 0 to 255
+    Preprocessor preprocessor(spec(below(70), below(70), turn % 2 == 0 ? Interpolation::bilinear : Interpolation::bicubic,
+                                   0.3 + 0.7 * (turn % 8) / 8));
+    std::vector<std::uint8_t> scalar(preprocessor.size()), best(preprocessor.size());
+    detail::use_kernels(&detail::scalar_kernels());
+    preprocessor.pixels({pixels.data(), width, height}, scalar.data());
+    detail::use_kernels(&detail::best_kernels());
+    preprocessor.pixels({pixels.data(), width, height}, best.data());
+    CHECK(scalar == best);
+  }
+}
+
+TEST(frames_that_cannot_be_are_refused) {
+  Preprocessor preprocessor(spec(4, 4));
+  const auto pixels = noise(64);
+  std::vector<float> out(preprocessor.size());
+  const auto refused = [&](const char* part, auto&& change) {
+    ImageView view;
+    view.data = pixels.data();
+    view.width = view.height = 4;
+    change(view);
+    CHECK_THROWS(UsageError, part, preprocessor.tensor(view, out.data()));
+  };
+  for (const Region& region : {Region{0, 0, 5, 4}, {1, 1, 4, 1}, {-1, 0, 2, 2}, {0, 0, 0, 2}, {0, 0, 2, -2},
+                               {2147483647, 0, 2147483647, 1}})
+    refused("region", [&](ImageView& view) { view.region = region; });
+  refused("pixel format", [](ImageView& view) { view.format = static_cast<PixelFormat>(7); });
+  refused("turned by", [](ImageView& view) { view.rotation = static_cast<Rotation>(4); });
+  refused("BT.601", [](ImageView& view) { view.matrix = static_cast<YuvMatrix>(2); });
+  refused("stride", [](ImageView& view) { view.format = PixelFormat::bgra, view.stride = 15; });
+  refused("stride", [](ImageView& view) { view.format = PixelFormat::yuyv, view.stride = 7; });
+  refused("chroma stride", [](ImageView& view) { view.format = PixelFormat::nv12, view.chroma_stride = 3; });
+}
+
+TEST(four_quarter_turns_are_none) {
+  const auto pixels = noise(40 * 30 * 3);
+  Preprocessor wide(spec(30, 40, Interpolation::bicubic, 1.0)), high(spec(40, 30, Interpolation::bicubic, 1.0));
+  std::vector<std::uint8_t> image = pixels, turned(wide.size());
+  for (int turn = 0; turn < 4; ++turn) {
+    const bool lies = turn % 2 == 0;
+    ImageView view;
+    view.data = image.data();
+    view.width = lies ? 40 : 30;
+    view.height = lies ? 30 : 40;
+    view.rotation = Rotation::clockwise_90;
+    (lies ? high : wide).pixels(view, turned.data());
+    CHECK(turned != image);
+    image = turned;
+  }
+  CHECK(image == pixels);
+}
+
 TEST(a_crop_begins_where_torchvision_s_begins) {
   const std::int64_t expected[] = {0, 0, 1, 2, 2, 2, 3, 4, 4, 4, 5, 6};  // round(n / 2), halves to the even neighbour
   for (std::int64_t more = 0; more < 12; ++more) CHECK(detail::crop_offset(224 + more, 224) == expected[more]);

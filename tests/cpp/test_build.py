@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import struct
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from linglos_deploy import __version__, shipped
 from linglos_deploy.errors import MissingDependencyError
 from linglos_deploy.shipped import cmake_dir
 from tests.cpp.conftest import Installed
-from tests.cpp.toolchain import BUILD, ROOT, SOURCE, build, only_one_build, run
+from tests.cpp.toolchain import BUILD, ROOT, SOURCE, build, missing_programs, only_one_build, require, run
 
 
 def test_an_installed_package_has_headers_tools_and_its_own_onnx_runtime(installed: Installed) -> None:
@@ -85,6 +86,37 @@ def check_old_program(folder: Path, bundle: Path) -> None:
     assert not [name for name in set(promised) if f" T {name}\n" not in exported]
 
 
+def test_a_program_without_exceptions_gets_every_error_as_a_value(installed: Installed, bundles: Path) -> None:
+    said = run([installed.consumer / "no_exceptions", bundles / "digits"]).decode()
+    assert said.startswith("passed: preprocessing and outputs")
+
+
+def test_pkg_config_tells_all_that_a_compiler_needs(installed: Installed, bundles: Path, tmp_path: Path) -> None:
+    require(missing_programs(["pkg-config"]))
+    settings = {"PKG_CONFIG_PATH": str(installed.prefix / "lib" / "pkgconfig")}
+    flags = run(["pkg-config", "--cflags", "--libs", "linglos"], **settings).decode().split()
+    assert run(["pkg-config", "--modversion", "linglos"], **settings).decode().strip() == __version__
+    program = tmp_path / "program"
+    run(["g++", "-std=c++17", SOURCE / "examples" / "minimal" / "main.cpp", "-o", program, *flags])
+    assert b"passed: preprocessing and outputs" in run([program, bundles / "digits"])
+
+
+def test_an_archive_runs_where_it_is_unpacked_and_brings_the_licences(
+    installed: Installed, bundles: Path, tmp_path: Path
+) -> None:
+    run(["cpack", "--config", BUILD / "main" / "CPackConfig.cmake", "-B", tmp_path])
+    (archive,) = tmp_path.glob("linglos-*-linux-*.tar.gz")
+    with tarfile.open(archive) as packed:
+        packed.extractall(tmp_path / "elsewhere", filter="data")
+    (root,) = (tmp_path / "elsewhere").iterdir()
+    said = run([root / "bin" / "linglos-selftest", bundles / "digits"], LD_LIBRARY_PATH="")
+    assert b"passed: preprocessing and outputs" in said
+    notices = root / "share" / "doc" / "linglos"
+    named = set(re.findall(r"`([\w.-]+\.txt|LICENSE)`", (notices / "NOTICES.md").read_text(encoding="utf-8")))
+    assert {path.name for path in notices.iterdir()} == named | {"NOTICES.md"}
+    assert "MIT License" in (notices / "onnxruntime.txt").read_text(encoding="utf-8")
+
+
 def test_versions_agree() -> None:
     lists = (SOURCE / "CMakeLists.txt").read_text(encoding="utf-8")
     header = (SOURCE / "include" / "linglos" / "version.hpp").read_text(encoding="utf-8")
@@ -96,7 +128,7 @@ def test_versions_agree() -> None:
 
 def test_every_source_is_in_the_wheel() -> None:
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    for name in ("CMakeLists.txt", "cmake", "include", "src", "tools", "examples", "scripts"):
+    for name in ("CMakeLists.txt", "NOTICES.md", "cmake", "include", "src", "tools", "examples", "scripts"):
         assert f'"cpp/{name}" = "linglos_deploy/cpp/{name}"' in project
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.bundle import open_bundle
+from linglos_deploy.images.frames import BYTES, Frame, Matrix, PixelFormat, rgb_of
 from linglos_deploy.images.preprocessing import Interpolation, PreprocessSpec, normalize, to_pixels
 from tests.cpp.conftest import Installed
 from tests.cpp.toolchain import run
@@ -32,10 +33,11 @@ def with_size(image: np.ndarray) -> bytes:
     return struct.pack("<2i", *image.shape[:2]) + image.tobytes()
 
 
-def test_preprocessed_tensors_are_bit_identical_for_random_sizes_and_both_filters(installed: Installed) -> None:
+def preprocessing_cases(count: int) -> tuple[bytes, list[np.ndarray]]:
+    """Random images and specifications as the consumer reads them, and what Python makes of each."""
     rng = np.random.default_rng(20260101)
     cases, expected = [], []
-    for index in range(IMAGES):
+    for index in range(count):
         image = random_image(rng, 700)
         spec = PreprocessSpec(
             input_size=(int(rng.integers(1, 257)), int(rng.integers(1, 257))),
@@ -47,13 +49,69 @@ def test_preprocessed_tensors_are_bit_identical_for_random_sizes_and_both_filter
         sizes = (*image.shape[:2], *spec.input_size, index % 2)
         cases.append(struct.pack("<5i7d", *sizes, spec.crop_pct, *spec.mean, *spec.std) + image.tobytes())
         expected.append(normalize(to_pixels(Image.fromarray(image), spec)[None], spec).ravel())
-    found = np.frombuffer(run([installed.consumer / "consumer", "preprocess"], input=b"".join(cases)), np.float32)
+    return b"".join(cases), expected
+
+
+def test_preprocessed_tensors_are_bit_identical_for_random_sizes_and_both_filters(installed: Installed) -> None:
+    cases, expected = preprocessing_cases(IMAGES)
+    found = np.frombuffer(run([installed.consumer / "consumer", "preprocess"], input=cases), np.float32)
     assert found.size == sum(values.size for values in expected)
     start = 0
     for index, values in enumerate(expected):
         part = found[start : start + values.size]
         assert np.array_equal(part.view(np.uint32), values.view(np.uint32)), f"image {index}"
         start += values.size
+
+
+def frame_cases(count: int) -> tuple[bytes, list[np.ndarray]]:
+    """Random frames of every format as the consumer reads them, and what Python makes of each."""
+    rng = np.random.default_rng(20260102)
+    cases, expected = [], []
+    for index in range(count):
+        format_ = tuple(PixelFormat)[index % len(PixelFormat)]
+        width, height = (int(size) for size in rng.integers(1, 90, 2))
+        pairs = (width + 1) // 2
+        row = {PixelFormat.NV12: width, PixelFormat.YUYV: pairs * 4}.get(format_, width * BYTES.get(format_, 0))
+        stride = row + int(rng.integers(0, 9)) if rng.random() < 0.7 else 0
+        apart = format_ is PixelFormat.NV12 and rng.random() < 0.5
+        between = int(rng.integers(0, 7)) if apart else 0
+        chroma_stride = pairs * 2 + int(rng.integers(0, 9)) if apart else 0
+        begin = (stride or row) * height + between
+        chroma_rows = (height + 1) // 2 * (chroma_stride or (stride or row) + 1) if format_ is PixelFormat.NV12 else 0
+        data = rng.integers(0, 256, begin + chroma_rows, dtype=np.uint8)
+        x, y = int(rng.integers(0, width)), int(rng.integers(0, height))
+        region = (x, y, int(rng.integers(1, width - x + 1)), int(rng.integers(1, height - y + 1)))
+        region = region if rng.random() < 0.7 else (0, 0, 0, 0)
+        turns, matrix, full = int(rng.integers(4)), int(rng.integers(2)), int(rng.integers(2))
+        spec = PreprocessSpec(input_size=(int(rng.integers(1, 40)), int(rng.integers(1, 40))))
+        chroma = begin if apart else -1
+        layout = (width, height, stride, index % len(PixelFormat), turns, chroma, chroma_stride, *region, matrix, full)
+        cases.append(struct.pack("<17i", *layout, *spec.input_size, 1, data.size) + data.tobytes())
+        frame = Frame(
+            data,
+            width,
+            height,
+            format_,
+            stride=stride or None,
+            chroma=data[begin:] if apart else None,
+            chroma_stride=chroma_stride or None,
+            region=region if any(region) else None,
+            rotation=90 * turns,
+            matrix=tuple(Matrix)[matrix],
+            full_range=bool(full),
+        )
+        expected.append(to_pixels(Image.fromarray(rgb_of(frame)), spec).ravel())
+    return b"".join(cases), expected
+
+
+def test_frames_of_every_format_are_bit_identical_to_the_reference(installed: Installed) -> None:
+    cases, expected = frame_cases(700)
+    found = np.frombuffer(run([installed.consumer / "consumer", "frames"], input=cases), np.uint8)
+    start = 0
+    for index, values in enumerate(expected):
+        assert np.array_equal(found[start : start + values.size], values), f"frame {index}"
+        start += values.size
+    assert start == found.size
 
 
 @pytest.mark.parametrize("name", ["digits", "pixels", "features", "fixed"])

@@ -24,6 +24,7 @@ PROGRAMS = {
     "cmake": "cmake",
     "ninja": "ninja-build",
     "g++": "g++",
+    "pkg-config": "pkg-config",
     "clang++": "clang libclang-rt-14-dev (or the libclang-rt of your clang)",
 }
 HEADERS = {

@@ -5,5 +5,6 @@
 #include "linglos/error.hpp"
 #include "linglos/manifest.hpp"
 #include "linglos/preprocess.hpp"
+#include "linglos/result.hpp"
 #include "linglos/session.hpp"
 #include "linglos/version.hpp"

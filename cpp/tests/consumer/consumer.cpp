@@ -2,6 +2,9 @@
 //
 //   consumer preprocess      cases of: int32 height, width, input height, input width, filter; float64 crop_pct,
 //                            mean[3], std[3]; pixels                     -> float32 tensor of each
+//   consumer frames          cases of: int32 width, height, stride, format, rotation, where chroma begins or -1, chroma
+//                            stride, region x, y, width, height, matrix, range, input height, input width, threads,
+//                            bytes; bytes                                -> uint8 pixels of each
 //   consumer run BUNDLE      cases of: int32 height, width; pixels       -> float32 values of all outputs of each
 #include <cstdint>
 #include <cstdio>
@@ -41,6 +44,35 @@ int preprocess() {
   return 0;
 }
 
+int frames() {
+  std::int32_t n[17];
+  while (read(n, sizeof n)) {
+    std::vector<std::uint8_t> bytes(static_cast<std::size_t>(n[16]));
+    if (!read(bytes.data(), bytes.size())) throw linglos::UsageError("the input ends inside a frame");
+    linglos::ImageView image;
+    image.data = bytes.data();
+    image.width = n[0];
+    image.height = n[1];
+    image.stride = n[2];
+    image.format = static_cast<linglos::PixelFormat>(n[3]);
+    image.rotation = static_cast<linglos::Rotation>(n[4]);
+    if (n[5] >= 0) image.chroma = bytes.data() + n[5];
+    image.chroma_stride = n[6];
+    image.region = {n[7], n[8], n[9], n[10]};
+    image.matrix = static_cast<linglos::YuvMatrix>(n[11]);
+    image.range = static_cast<linglos::YuvRange>(n[12]);
+    linglos::Preprocessing spec;
+    spec.height = n[13];
+    spec.width = n[14];
+    spec.std_dev = {1, 1, 1};
+    linglos::Preprocessor preprocessor(spec);
+    std::vector<std::uint8_t> out(preprocessor.size());
+    preprocessor.pixels(image, out.data());
+    std::fwrite(out.data(), 1, out.size(), stdout);
+  }
+  return 0;
+}
+
 int run(const char* path) {
   linglos::SessionOptions options;
   options.threads = 1;
@@ -60,8 +92,9 @@ int run(const char* path) {
 int main(int argc, char** argv) {
   try {
     if (argc == 2 && std::strcmp(argv[1], "preprocess") == 0) return preprocess();
+    if (argc == 2 && std::strcmp(argv[1], "frames") == 0) return frames();
     if (argc == 3 && std::strcmp(argv[1], "run") == 0) return run(argv[2]);
-    std::cerr << "usage: consumer preprocess | consumer run BUNDLE\n";
+    std::cerr << "usage: consumer preprocess | consumer frames | consumer run BUNDLE\n";
     return 2;
   } catch (const linglos::Error& error) {
     std::cerr << error.what() << '\n';
