@@ -14,11 +14,11 @@ factors are those of ITU-R BT.601-7 (2.5.1) and BT.709-6 (3.2, 3.4), times 2^16,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from linglos_deploy.compat import StrEnum
 from linglos_deploy.errors import UsageError
 
 if TYPE_CHECKING:
