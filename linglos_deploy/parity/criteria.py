@@ -21,7 +21,7 @@ What is said of one set of images comes after what is said of all, and what is s
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from linglos_deploy.choices import Precision
 from linglos_deploy.compat import tomllib
 from linglos_deploy.errors import UsageError
 from linglos_deploy.parity.verdict import Criteria, Limits
+from linglos_deploy.reports.parity import ParityReport
 
 NAMES = tuple(limit.name for limit in fields(Limits))
 
@@ -92,6 +93,27 @@ class CriteriaFile:
             {name: replace(own, **self.everywhere) for name, own in outputs.items()},
             criteria.indices,
             criteria.views,
+        )
+
+    def strangers(self, reports: Sequence[ParityReport]) -> tuple[str, ...]:
+        """Return the outputs and sets of images that limits are for and no report has; other precisions are no matter.
+
+        Args:
+            reports: What was checked.
+        """
+        precisions = {report.precision for report in reports}
+        parts = [
+            part
+            for named in (self.precisions, *self.backends.values())
+            for precision, part in named.items()
+            if precision in precisions
+        ]
+        images = {name for part in parts for name in part.images}
+        outputs = {name for part in parts for one in (part, *part.images.values()) for name in one.outputs}
+        seen = [output for report in reports for output in report.outputs]
+        return (
+            *(f"output '{name}'" for name in sorted(outputs - {output.output for output in seen})),
+            *(f"images '{name}'" for name in sorted(images - {output.images for output in seen})),
         )
 
 

@@ -125,6 +125,8 @@ def check(request: ParityRequest, *, progress: Progress = SILENT) -> ParityOutco
     else:
         verdicts = _check_alone(request, progress)
     reports = tuple(verdict.report for verdict in verdicts)
+    for name in read_criteria(request.criteria, request.limits).strangers(reports):
+        progress.warn(f"'{request.criteria}' has limits for {name}, which nothing that was checked has.")
     locations = tuple(verdict.location for verdict in verdicts if verdict.location is not None)
     shown = tuple(verdict.layers for verdict in verdicts if verdict.layers is not None) if request.layers else ()
     return ParityOutcome(reports, shown, passed=all(report.passed for report in reports), locations=locations)

@@ -58,6 +58,13 @@ def test_what_conditions_move_is_allowed_twice_where_it_is_more_than_a_machine_c
     assert limits(judged(), judged(sample_db_mean=37.0))["sqnr_db"].limit == calm - 4.5
 
 
+def test_the_worst_value_is_the_largest_where_small_is_good() -> None:
+    for runs in ((0.001, 0.004), (0.004, 0.001)):
+        found = limits(*(judged(kl_divergence=value) for value in runs))["kl_divergence"]
+        assert (found.best, found.worst) == (0.001, 0.004)
+        assert 0.004 < found.limit < 0.01
+
+
 def test_no_limit_is_laxer_than_a_default_that_the_model_holds() -> None:
     found = limits(judged(sqnr_db=13.4, cosine=0.981))
     assert found["sqnr_db"].limit == 13
@@ -109,6 +116,23 @@ def test_a_set_of_images_has_limits_of_its_own(tmp_path: Path) -> None:
     assert file.apply(default, backend="onnxruntime", images="golden").of("logits").sqnr_db == 20
 
 
+def test_limits_for_what_was_not_checked_are_named(tmp_path: Path) -> None:
+    text = """
+        [int8.outputs.logit]
+        sqnr_db = 9
+        [int8.images.dta.outputs.logits]
+        sqnr_db = 9
+        [backends.openvino.int8.outputs.boxes]
+        sqnr_db = 9
+        [fp16.outputs.else]
+        sqnr_db = 9
+    """
+    (tmp_path / "parity.toml").write_text(text)
+    named = read_criteria(tmp_path / "parity.toml").strangers([judged()])
+    assert named == ("output 'boxes'", "output 'logit'", "images 'dta'")
+    assert read_criteria(None).strangers([judged()]) == ()
+
+
 @pytest.mark.parametrize("text", ["[int8.images]\ndata = 1", "[int8.images.data.images.x]\nsqnr_db = 1"])
 def test_sets_of_images_are_tables_and_hold_no_others(tmp_path: Path, text: str) -> None:
     (tmp_path / "parity.toml").write_text(text)
@@ -129,5 +153,5 @@ def test_a_bundle_keeps_the_limits_that_it_was_calibrated_for_and_a_worse_one_do
     run("parity", shipped.bundle, *asked, "--criteria", out).expect(0)
     run("calibrate-criteria", shipped.bundle, *asked, "-o", out).explain(2, "--force")
     shifted = out.read_text().replace("sqnr_db = ", "sqnr_db = 1")  # as if it had reached a hundred decibels more
-    out.write_text(shifted)
-    assert run("parity", shipped.bundle, *asked, "--criteria", out).exit_code == 1
+    out.write_text(shifted + "\n[int8.outputs.nobody]\nsqnr_db = 1\n")
+    run("parity", shipped.bundle, *asked, "--criteria", out).expect(1, "limits for output 'nobody'")
