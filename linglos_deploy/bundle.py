@@ -65,6 +65,8 @@ class GraphEntry:
         signature: Its inputs and outputs.
         session_options: ONNX Runtime session configuration entries that a loader must set for the answer that was
             checked, such as ``{"session.x64quantprecision": "1"}``.
+        saturating_session_options: Entries that it must set besides on x86 CPUs without VNNI or AMX, whose fast INT8
+            kernels overflow; elsewhere they cost speed.
         lineage: How it came to be.
         placement: Where its Q/DQ pairs stand, by name; empty without INT8.
         runtimes: The backends that it is made for, such as ``("openvino",)``; empty for all.
@@ -77,6 +79,7 @@ class GraphEntry:
     signature: ModelSignature
     session_options: Mapping[str, str] = field(default_factory=dict)
     lineage: Lineage = ()
+    saturating_session_options: Mapping[str, str] = field(default_factory=dict)
     placement: str = ""
     runtimes: tuple[str, ...] = ()
     machines: tuple[str, ...] = ()

@@ -779,7 +779,8 @@ def _target_of(graph: OnnxArtifact) -> dict[str, Any]:
     # ONNX Runtime runs graphs of others in floating point, which is what was checked; its own as integers.
     own = "onnxruntime" in placement.runtimes
     return {
-        "session_options": placement.session_options if own else EXACT_SESSION_OPTIONS,
+        "session_options": {} if own else EXACT_SESSION_OPTIONS,
+        "saturating_session_options": placement.saturating_session_options if own else {},
         "placement": placement.name,
         "runtimes": placement.runtimes,
         "machines": placement.machines,

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "backend.hpp"
+#include "cpu.hpp"
 #include "files.hpp"
 
 namespace linglos {
@@ -25,6 +26,14 @@ std::vector<BackendInfo> backends() {
 namespace detail {
 namespace {
 
+/// ONNX Runtime entries for a graph, with those that keep this CPU from overflowing.
+std::map<std::string, std::string> options_here(const GraphEntry& entry) {
+  auto found = entry.session_options;
+  if (int8_saturates())
+    for (const auto& [key, value] : entry.saturating_session_options) found[key] = value;
+  return found;
+}
+
 template <typename Entry>
 ModelFile load(const Bundle& bundle, const Entry& entry) {
   ModelFile model;
@@ -34,7 +43,7 @@ ModelFile load(const Bundle& bundle, const Entry& entry) {
   model.inputs = entry.inputs;
   model.outputs = entry.outputs;
   if constexpr (std::is_same_v<Entry, GraphEntry>)
-    model.session_options = entry.session_options;
+    model.session_options = options_here(entry);
   else
     model.requirements = entry.requirements;
   check_input(model);

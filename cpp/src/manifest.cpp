@@ -193,6 +193,8 @@ Manifest parse_manifest(const std::uint8_t* data, std::size_t size, const std::s
     GraphEntry entry;
     common(node, entry);
     if (node.has("session_options")) entry.session_options = string_map(node.at("session_options"));
+    if (node.has("saturating_session_options"))
+      entry.saturating_session_options = string_map(node.at("saturating_session_options"));
     if (node.has("placement")) entry.placement = node.at("placement").text();
     if (node.has("runtimes")) entry.runtimes = strings(node.at("runtimes"), 100);
     if (node.has("machines")) entry.machines = strings(node.at("machines"), 100);

@@ -67,6 +67,20 @@ TEST(every_field_of_the_manifest_is_read) {
   CHECK(manifest.files.size() == 3);
 }
 
+TEST(a_graph_says_which_runtime_and_processor_it_is_made_for) {
+  Json json = valid();
+  CHECK(parse(json).graphs[0].runtimes.empty() && parse(json).graphs[0].placement.empty());
+  json["graphs"][0]["placement"] = "onnxruntime-x86";
+  json["graphs"][0]["runtimes"] = {"onnxruntime"};
+  json["graphs"][0]["machines"] = {"x86_64", "AMD64"};
+  json["graphs"][0]["saturating_session_options"] = {{"s", "1"}};
+  const GraphEntry graph = parse(json).graphs[0];
+  CHECK(graph.placement == "onnxruntime-x86" && graph.runtimes == std::vector<std::string>{"onnxruntime"});
+  CHECK(graph.machines.size() == 2 && graph.saturating_session_options.at("s") == "1");
+  json["graphs"][0]["runtimes"] = 3;
+  CHECK_THROWS(BundleError, "", parse(json));
+}
+
 TEST(no_required_field_may_be_missing_or_of_another_type) {
   const Json all = valid();
   for (const auto& [key, value] : all.items()) {

@@ -33,12 +33,9 @@ The first keeps Q/DQ pairs as they stand, between floating-point operators. The 
 operators already: their weights become uint8, so that sums do not saturate. See docs/decisions/int8-on-cpus.md.
 """
 
-SESSION_OPTIONS = {
-    Int8Mode.EXACT: EXACT_SESSION_OPTIONS,
-    Int8Mode.SAFE: {"session.x64quantprecision": "1"},
-    Int8Mode.FAST: {},
-}
-"""What each mode sets."""
+SATURATING_SESSION_OPTIONS = {"session.x64quantprecision": "1"}
+"""What keeps sums of integers from saturating where a CPU has no dot products: weights become uint8. On a CPU that has
+them it makes `s` slower than float32, because the kernels for it are others."""
 
 _ONLY_FATAL = 4  # every error also comes as an exception; the log would only repeat it
 _KEPT_BUFFER_SETS = 2  # the full batch and the last, shorter one
@@ -179,6 +176,13 @@ class OnnxRuntime:
             raise _missing_device(device, found="ONNX Runtime fell back to the CPU")
         return session
 
+    def _entries(self) -> dict[str, str]:
+        """Return the session configuration that the INT8 mode asks for on this CPU."""
+        if self.int8 is Int8Mode.EXACT:
+            return EXACT_SESSION_OPTIONS
+        safe = self.int8 is Int8Mode.SAFE and this_cpu().int8_saturates
+        return SATURATING_SESSION_OPTIONS if safe else {}
+
     def _options(self, ort: Any) -> Any:
         options = ort.SessionOptions()
         options.log_severity_level = _ONLY_FATAL
@@ -189,7 +193,7 @@ class OnnxRuntime:
         # Idle threads that spin slow down everything else in the process, other sessions first.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-        for key, value in SESSION_OPTIONS[self.int8].items():
+        for key, value in self._entries().items():
             options.add_session_config_entry(key, value)
         if not self.optimize:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -55,8 +55,8 @@ class Placement:
         between: Operators without weights that it computes in integers between pairs. They get pairs where everything
             that they read and make is rounded for a layer anyway.
         biases: Layers whose bias it wants as INT32, in steps of the sum.
-        session_options: What a loader sets so that no sum saturates on CPUs without integer dot products, as ONNX
-            Runtime's session configuration; of no effect on others.
+        saturating_session_options: What a loader sets on CPUs without integer dot products, so that no sum saturates:
+            ONNX Runtime's session configuration. On others it would only cost speed.
         narrow: Whether the parts in floating point may be 16 bits wide.
     """
 
@@ -69,7 +69,7 @@ class Placement:
     stores: frozenset[str] = frozenset()
     between: frozenset[str] = frozenset()
     biases: frozenset[str] = frozenset()
-    session_options: Mapping[str, str] = field(default_factory=dict)
+    saturating_session_options: Mapping[str, str] = field(default_factory=dict)
     narrow: bool = False
 
     def serves(self, runtime: str, machine: str) -> bool:

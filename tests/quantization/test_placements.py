@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -218,3 +219,20 @@ def test_a_sum_joins_only_where_nothing_more_is_rounded(residual: Residual, tmp_
     read = {node.name: list(node.input) for node in graph.graph.node}
     assert read["sum"] == ["x", "a/dequantized"]  # its result is read in floating point, too, by the last sum
     assert read["end"] == ["s", "b/dequantized"]
+
+
+@pytest.mark.parametrize(("instructions", "kind"), [(("avx2", "avx512_vnni"), np.int8), (("avx2",), np.uint8)])
+def test_the_option_against_saturation_is_set_where_a_cpu_needs_it_and_costs_no_speed_elsewhere(
+    residual: Residual, monkeypatch: pytest.MonkeyPatch, instructions: tuple[str, ...], kind: type, tmp_path: Path
+) -> None:
+    import onnxruntime
+
+    cpu = replace(this_cpu(), architecture="x86_64", instructions=instructions)
+    monkeypatch.setattr("linglos_deploy.backends.onnxruntime.this_cpu", lambda: cpu)
+    options = OnnxRuntime(threads=1, int8=Int8Mode.SAFE)._options(onnxruntime)
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    onnxruntime.InferenceSession(str(residual[2]["onnxruntime-x86"].path), options, providers=["CPUExecutionProvider"])
+    optimized = onnx.load(tmp_path / "optimized.onnx")
+    stored = {it.name: numpy_helper.to_array(it).dtype.type for it in optimized.graph.initializer}
+    found = {stored[node.input[3]] for node in optimized.graph.node if node.op_type == "QLinearConv"}
+    assert found == {kind}

@@ -44,6 +44,8 @@ struct GraphEntry {
   std::vector<TensorSpec> inputs;
   std::vector<TensorSpec> outputs;
   std::map<std::string, std::string> session_options;  ///< ONNX Runtime entries that a loader must set.
+  /// Entries to set besides on x86 CPUs without VNNI or AMX, whose fast INT8 kernels overflow.
+  std::map<std::string, std::string> saturating_session_options;
   std::string placement;              ///< Where its Q/DQ pairs stand, by name; empty without INT8.
   std::vector<std::string> runtimes;  ///< The backends that it is made for, such as "openvino"; empty for all.
   std::vector<std::string> machines;  ///< The processors that it is made for, such as "x86_64"; empty for all.

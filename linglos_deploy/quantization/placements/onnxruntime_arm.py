@@ -15,5 +15,5 @@ onnxruntime_arm = replace(
     name="onnxruntime-arm",
     machines=("aarch64", "arm64"),
     integers=Integers.INT8,
-    session_options={},
+    saturating_session_options={},
 )

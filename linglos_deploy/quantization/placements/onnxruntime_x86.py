@@ -23,5 +23,5 @@ onnxruntime_x86 = Placement(
     stores=frozenset({"Conv"}),
     between=frozenset({"Add", "AveragePool", "Concat", "GlobalAveragePool"}),
     biases=frozenset({"Conv", "Gemm"}),
-    session_options={"session.x64quantprecision": "1"},
+    saturating_session_options={"session.x64quantprecision": "1"},
 )
