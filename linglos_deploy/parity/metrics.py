@@ -107,15 +107,16 @@ class Difference:
         wanted, found = self._drop_nonfinite(wanted, found)
         if self.detailed:
             self._channels.update(wanted.reshape(reference.shape), found.reshape(reference.shape))
-        if wanted.size:
-            self._add(wanted, found)
-        cosines = _cosines(wanted, found)
-        furthest = np.abs(found - wanted).max(axis=1, initial=0.0)
+        off = found - wanted
+        sums = _Sums(*(np.einsum("ij,ij->i", *pair) for pair in _products(wanted, found, off)))
+        np.abs(off, out=off)
+        cosines, furthest = sums.cosines(), off.max(axis=1, initial=0.0)
         for row in range(count):
             self._remember(float(cosines[row]), float(furthest[row]), names[row])
-        self._add_samples(wanted, found)
+        self._add(wanted, off, sums)
         self._samples += count
         self._values += int(reference.size)
+        self._max_abs = max(self._max_abs, float(furthest.max(initial=0.0)))
         self._worst_cosine = min(self._worst_cosine, float(cosines.min(initial=1.0)))
 
     def metrics(self) -> OutputMetrics:
@@ -156,13 +157,6 @@ class Difference:
         """Return what became of the samples of each class of the reference, in class order."""
         return self._classes.by_class()
 
-    def _add_samples(self, wanted: Floats, found: Floats) -> None:
-        for left, right in zip(wanted, found, strict=True):
-            off = right - left
-            own = min(_decibels(float(np.vdot(left, left)), float(np.vdot(off, off))), EQUAL_DB)
-            self._sum_db += own
-            self._sum_square_db += own * own
-
     def _sample_db_std(self) -> float:
         if self._samples < 2:
             return 0.0
@@ -185,17 +179,21 @@ class Difference:
         self._nonfinite_reference += int((~np.isfinite(wanted)).sum())
         return np.where(finite, wanted, 0.0), np.where(finite, found, 0.0)
 
-    def _add(self, wanted: Floats, found: Floats) -> None:
-        off = np.abs(found - wanted)
-        self._max_abs = max(self._max_abs, float(off.max()))
+    def _add(self, wanted: Floats, off: Floats, sums: _Sums) -> None:
+        """Add finite values, N x ..., and the magnitudes of their differences."""
+        self._dot += float(sums.products.sum())
+        self._square_reference += float(sums.reference.sum())
+        self._square_candidate += float(sums.candidate.sum())
+        self._square_difference += float(sums.difference.sum())
+        for signal, noise in zip(sums.reference, sums.difference, strict=True):
+            own = min(_decibels(float(signal), float(noise)), EQUAL_DB)
+            self._sum_db += own
+            self._sum_square_db += own * own
+        magnitudes = np.abs(wanted)
+        self._largest = max(self._largest, float(magnitudes.max(initial=0.0)))
         self._sum_abs += float(off.sum())
-        self._largest = max(self._largest, float(np.abs(wanted).max()))
-        self._dot += float(np.vdot(wanted, found))
-        self._square_reference += float(np.vdot(wanted, wanted))
-        self._square_candidate += float(np.vdot(found, found))
-        self._square_difference += float(np.vdot(off, off))
-        self._sum_reference += float(np.abs(wanted).sum())
-        if not self.detailed:
+        self._sum_reference += float(magnitudes.sum())
+        if not self.detailed or not wanted.size:
             return
         with np.errstate(divide="ignore"):
             bins = np.ceil((np.log2(off) + 300) * _BINS_PER_OCTAVE)
@@ -215,10 +213,23 @@ def _rows(array: npt.NDArray[np.generic]) -> Floats:
     return np.asarray(array, dtype=np.float64).reshape(len(array), math.prod(array.shape[1:]))
 
 
-def _cosines(wanted: Floats, found: Floats) -> Floats:
-    dots = np.einsum("ij,ij->i", wanted, found)
-    squares = np.einsum("ij,ij->i", wanted, wanted), np.einsum("ij,ij->i", found, found)
-    return np.array([_cosine(*sums) for sums in zip(dots, *squares, strict=True)], dtype=np.float64)
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Sums over each sample, from which everything but the extremes follows: one pass over the values for each."""
+
+    products: Floats
+    reference: Floats
+    candidate: Floats
+    difference: Floats
+
+    def cosines(self) -> Floats:
+        """Return the cosine of each sample."""
+        rows = zip(self.products, self.reference, self.candidate, strict=True)
+        return np.array([_cosine(*row) for row in rows], dtype=np.float64)
+
+
+def _products(wanted: Floats, found: Floats, off: Floats) -> tuple[tuple[Floats, Floats], ...]:
+    return (wanted, found), (wanted, wanted), (found, found), (off, off)
 
 
 def _cosine(dot: float, square_a: float, square_b: float) -> float:
