@@ -55,7 +55,7 @@ MUTANTS = [
         ("worst_cosine=0.99999", "worst_cosine=0.9"),
         ("cosine=0.9999,", "cosine=0.9,"),
         ("worst_cosine=0.999,", "worst_cosine=0.9,"),
-        ("cosine=0.999, worst", "cosine=0.9, worst"),
+        ("cosine=0.996, worst", "cosine=0.9, worst"),
         ("worst_cosine=0.99, sqnr_db=22", "worst_cosine=0.9, sqnr_db=22"),
         ("top1_agreement=0.98", "top1_agreement=0.5"),
         ("top1_agreement=0.97", "top1_agreement=0.5"),

@@ -105,3 +105,24 @@ def tiny_one() -> ModelDescription:
 
 def tiny_two() -> ModelDescription:
     return tiny_linglo(2)
+
+
+class RootMeanSquare(nn.Module):
+    """Tokens of some hundreds in front of an RMSNorm, whose squares float16 cannot hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 16, 8, stride=8)
+        self.weight = nn.Parameter(torch.rand(16) + 0.5)
+        self.mlp, self.head = nn.Linear(16, 16), nn.Linear(16, 5)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        tokens = 900 * self.patches(image).flatten(2).transpose(1, 2)
+        normed = tokens * torch.rsqrt(tokens.pow(2).mean(-1, keepdim=True) + 1e-6) * self.weight
+        answer: torch.Tensor = self.head(torch.relu(self.mlp(normed)).mean(dim=1))
+        return answer
+
+
+def root_mean_square() -> ModelDescription:
+    torch.manual_seed(5)
+    return ModelDescription(RootMeanSquare(), name="rms", size_divisor=8)

@@ -117,6 +117,13 @@ def test_the_smallest_scale_of_a_type_may_be_wider_than_needed() -> None:
     assert wrong(replace(weight, scales=steps.astype(np.float32))) == ["scale of output channel 0"]
 
 
+def test_a_wide_scale_of_16_bits_is_seen_too() -> None:
+    wide = replace(WEIGHT, scales=STEPS * 2, integers=np.rint(VALUES / STEPS[:, None] / 2).astype(np.int8))
+    for element in (None, ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
+        steps = wide.scales if element is None else wide.scales.astype(element.numpy())  # type: ignore[union-attr]
+        assert "scale of output channel 0" in wrong(replace(wide, scales=steps), element)
+
+
 def test_a_dead_channel_may_have_any_scale() -> None:
     dead = replace(WEIGHT, wanted=VALUES * 0, integers=INTEGERS * 0)
     assert wrong(dead) == []

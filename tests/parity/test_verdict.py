@@ -173,6 +173,7 @@ def test_the_best_class_of_random_weights_is_not_judged(precision: Precision) ->
     assert trained.top1_agreement is not None
     assert random.top1_agreement is None
     assert random.cosine == trained.cosine
+    assert (random.worst_cosine is None) == precision.is_int8
 
 
 @pytest.mark.parametrize(
