@@ -25,6 +25,7 @@ from linglos_deploy.errors import ExportError
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.folding import FoldBatchNorms
 from linglos_deploy.signature import Dim
+from linglos_deploy.tasks.translations import TRANSLATIONS
 
 Axis = tuple[str, int]
 """An input and one of its axes."""
@@ -342,7 +343,7 @@ def _translate(
             opset_version=opset,
             optimize=False,
             verbose=False,
-            custom_translation_table={torch.ops.aten._is_all_true.default: _is_all_true},
+            custom_translation_table={torch.ops.aten._is_all_true.default: _is_all_true, **TRANSLATIONS},
         )
         if translated is None:
             raise AssertionError("torch.onnx.export returns a program when it is not given a file")

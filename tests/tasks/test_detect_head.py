@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from linglos_deploy.models.linglo import LinGlo
-from linglos_deploy.tasks.kinds.detect.head import anchors, decode_boxes
+from linglos_deploy.tasks.kinds.detect.head import anchors, decode_boxes, suppressed
+from linglos_deploy.tasks.kinds.detect.nms import suppress
 from linglos_deploy.tasks.kinds.detect.select import by_position, centres, select
 from tests.models.conftest import TINY
 
@@ -69,6 +70,27 @@ def test_a_regression_moves_and_grows_an_anchor_and_is_clipped_to_the_input() ->
     assert huge == [0, 0, 48, 64]
 
 
+def test_nms_in_the_graph_keeps_what_nms_on_the_host_keeps() -> None:
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(2, 40, 2, generator=generator) * 40
+    rows = torch.cat(
+        (
+            corners,
+            corners + 4 + torch.rand(2, 40, 2, generator=generator) * 20,
+            torch.rand(2, 40, 1, generator=generator),
+            torch.randint(0, 3, (2, 40, 1), generator=generator).float(),
+        ),
+        dim=2,
+    )
+    found = suppressed(rows, (64, 64))
+    for image in range(2):
+        numbers = rows[image].double().numpy()
+        kept = suppress(numbers[:, :4], numbers[:, 4], numbers[:, 5].astype(int), overlap=0.5, most=100)
+        assert len(kept) < 40
+        assert torch.equal(found[image, : len(kept)], rows[image, kept.tolist()])
+        assert (found[image, len(kept) :, 4] == 0).all()
+
+
 @pytest.mark.parametrize(
     ("head", "size", "count"),
     [
@@ -76,6 +98,7 @@ def test_a_regression_moves_and_grows_an_anchor_and_is_clipped_to_the_input() ->
         ("nms-free", (160, 128), 300),
         ("retinanet", (64, 96), 1000),
         ("retinanet", (32, 32), 207),
+        ("retinanet-nms", (32, 32), 100),
     ],
 )
 def test_a_head_answers_with_a_fixed_number_of_rows(head: str, size: tuple[int, int], count: int) -> None:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from linglos_deploy.tasks.kinds.detect.graph_nms import keep
+from linglos_deploy.tasks.kinds.detect.nms import MOST_BOXES, OVERLAP
 from linglos_deploy.tasks.kinds.detect.select import by_position, centres, select
 
 DETECTIONS = 300
@@ -87,12 +89,14 @@ class RetinaNet(nn.Module):
 
     before: maps N x dims[i] x H/s x W/s
     after:  ``candidates`` N x 1000 x 6: left, top, right, bottom in pixels of the input, score, class; best first; NMS
-            is left to whoever reads them
+            is left to whoever reads them; or, with ``nms``, ``detections`` N x 100 x 6, those that stay, then rows
+            with a score of 0
     """
 
-    def __init__(self, dims: Sequence[int], classes: int, *, width: int) -> None:
+    def __init__(self, dims: Sequence[int], classes: int, *, width: int, nms: bool = False) -> None:
         super().__init__()
         self.classes = classes
+        self.nms = nms
         self.pyramid = Pyramid(dims, width)
         self.p6 = nn.Conv2d(dims[-1], width, 3, stride=2, padding=1)
         self.p7 = nn.Conv2d(width, width, 3, stride=2, padding=1)
@@ -113,7 +117,25 @@ class RetinaNet(nn.Module):
 
     def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
         """Run the head; see the class for shapes."""
-        return select(*self.raw(maps, size), CANDIDATES)
+        rows = select(*self.raw(maps, size), CANDIDATES)
+        return suppressed(rows, size) if self.nms else rows
+
+
+def suppressed(rows: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the best rows that no better one of their class overlaps, at most 100; the rest has a score of 0.
+
+    Boxes of different classes are moved apart, so that one run serves all: the input is as far as they reach.
+
+    Args:
+        rows: N x K x 6, clipped to the input.
+        size: Height and width of the input.
+    """
+    apart = rows[..., 5:6] * (size[0] + size[1])
+    mask = keep(rows[..., :4] + apart, rows[..., 4], OVERLAP, MOST_BOXES)
+    count = min(MOST_BOXES, rows.shape[1])
+    scores, places = (rows[..., 4] * mask).topk(count, dim=1)
+    chosen = rows.gather(1, places.unsqueeze(-1).expand(-1, -1, rows.shape[2]))
+    return torch.cat((chosen[..., :4], scores.unsqueeze(-1), chosen[..., 5:]), dim=2)
 
 
 def anchors(levels: list[Tensor]) -> Tensor:

@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     Boxes = NDArray[np.float64]
 
 
+OVERLAP = 0.5
+"""Of two boxes of one class, the fainter goes from this overlap on; Lin et al., "Focal Loss", section 4.1."""
+
+MOST_BOXES = 100
+"""Boxes of a picture that stay, as many as COCO counts."""
+
+
 def suppress(boxes: Boxes, scores: Boxes, labels: NDArray[np.int64], *, overlap: float, most: int) -> NDArray[np.int64]:
     """Return the places of the boxes that stay, best first.
 

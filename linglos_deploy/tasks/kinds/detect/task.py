@@ -14,7 +14,7 @@ from linglos_deploy.progress import Progress
 from linglos_deploy.signature import Batch, Decoding
 from linglos_deploy.tasks.kinds.detect.data import open_coco
 from linglos_deploy.tasks.kinds.detect.metric import AveragePrecision
-from linglos_deploy.tasks.kinds.detect.nms import suppress
+from linglos_deploy.tasks.kinds.detect.nms import MOST_BOXES, OVERLAP, suppress
 from linglos_deploy.tasks.kinds.detect.result import LEAST_SCORE, Box, Detected
 from linglos_deploy.tasks.kinds.detect.view import pair_detections
 from linglos_deploy.tasks.pictures import PictureExamples
@@ -24,12 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-NMS_FREE, RETINANET = "nms-free", "retinanet"
+NMS_FREE, RETINANET, RETINANET_NMS = "nms-free", "retinanet", "retinanet-nms"
 DETECTIONS, CANDIDATES = "detections", "candidates"
-OVERLAP = 0.5
-"""Of two boxes of one class, the fainter goes from this overlap on; Lin et al., "Focal Loss", section 4.1."""
-MOST_BOXES = 100
-"""Boxes a picture that host NMS keeps, as many as COCO counts."""
 VALUES = 6
 Outputs = Mapping[str, tuple[int | None, ...]]
 
@@ -38,12 +34,14 @@ def make_head(dims: Sequence[int], classes: int, settings: Settings) -> nn.Modul
     """Make the head that the settings name."""
     from linglos_deploy.tasks.kinds.detect.head import OneToOne, RetinaNet
 
-    kind = {NMS_FREE: OneToOne, RETINANET: RetinaNet}[settings["head"]]
-    return kind(dims, classes, width=int(settings["width"]))
+    width = int(settings["width"])
+    if settings["head"] == NMS_FREE:
+        return OneToOne(dims, classes, width=width)
+    return RetinaNet(dims, classes, width=width, nms=settings["head"] == RETINANET_NMS)
 
 
 def _role(settings: Settings) -> str:
-    return {NMS_FREE: DETECTIONS, RETINANET: CANDIDATES}[settings["head"]]
+    return CANDIDATES if settings["head"] == RETINANET else DETECTIONS
 
 
 def _roles(outputs: Outputs, settings: Settings) -> Mapping[str, str]:
@@ -105,7 +103,7 @@ detect = Task(
     decode=_decode,
     outputs=lambda settings: (_role(settings),),
     settings=(
-        Setting("head", (NMS_FREE, RETINANET), "300 detections, or RetinaNet's 1000 candidates for host NMS"),
+        Setting("head", (NMS_FREE, RETINANET, RETINANET_NMS), "without NMS; NMS on the host; NMS in the graph"),
         Setting("width", ("256", "128", "64", "32"), "channels of the pyramid"),
     ),
     suffix="_detect",
