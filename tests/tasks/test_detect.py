@@ -111,6 +111,11 @@ def test_a_view_puts_the_same_objects_side_by_side_whatever_their_order() -> Non
     assert (parts["boxes"][0][0, 1:] == 0).all()
 
 
+def test_boxes_that_were_clipped_to_nothing_find_one_another() -> None:
+    flat = np.array([[[0, 3, 0, 9, 0.9, 0], [48, 5, 48, 5, 0.8, 0]]], np.float64)
+    assert pair_detections(flat, flat[:, ::-1])["found"][1].tolist() == [[1, 1]]
+
+
 def test_one_candidate_is_no_partner_of_two() -> None:
     twice = np.array([[[0, 0, 10, 10, 0.9, 0], [0, 0, 10, 10, 0.8, 0]]], np.float64)
     once = twice.copy()

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 SAME = 0.5
 """Least overlap of two boxes, of one class, that are taken for the same."""
 
+MARGIN = np.array([-0.5, -0.5, 0.5, 0.5])
+"""By which boxes are grown for that, in pixels: those that were clipped to nothing overlap themselves, too."""
+
 
 def pair_detections(reference: NDArray[np.generic], candidate: NDArray[np.generic]) -> Pairs:
     """Return ``boxes`` N x K x 4, ``scores`` N x K x 1 and ``found`` N x K of both lists, in the reference's order.
@@ -41,7 +44,7 @@ def pair_detections(reference: NDArray[np.generic], candidate: NDArray[np.generi
             if not same.any():
                 continue
             places = np.flatnonzero(same)
-            overlaps = iou(wanted[image, row, :4], given[image, places, :4])
+            overlaps = iou(wanted[image, row, :4] + MARGIN, given[image, places, :4] + MARGIN)
             best = int(overlaps.argmax())
             if overlaps[best] >= SAME:
                 aligned[image, row], found[image, row] = given[image, places[best]], 1.0
