@@ -27,6 +27,10 @@ LAYER_SLACK_DB = {Precision.FP16: 4.0, Precision.BF16: 4.0, Precision.INT8: 3.0}
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 
 
+CHOICES = frozenset({"TopK", "ArgMax", "ArgMin", "NonMaxSuppression"})
+"""Operators whose answer jumps where two numbers change their order."""
+
+
 def compare_layers(
     reference: OnnxArtifact,
     candidate: OnnxArtifact,
@@ -34,6 +38,7 @@ def compare_layers(
     *,
     runtime: Runtime,
     limit_db: float = 20.0,
+    ordered: bool = True,
     prepare: Callable[[onnx.ModelProto], onnx.ModelProto] = lambda model: model,
     progress: Progress = SILENT,
 ) -> LayerReport:
@@ -45,6 +50,8 @@ def compare_layers(
         batches: Inputs of both. All tensors of one batch are held at once, so small batches need little memory.
         runtime: Runs both.
         limit_db: SQNR below which a tensor counts as deviating.
+        ordered: Whether rows keep their places; without, tensors behind a TopK, ArgMax or NonMaxSuppression are left
+            out, whose rows are about other things where rounding changes a choice.
         prepare: What the candidate goes through before it runs, such as having its 16-bit rounding written out.
         progress: Told of every batch.
 
@@ -52,7 +59,8 @@ def compare_layers(
         DataError: There are no batches, or both graphs have no tensor in common.
     """
     graphs = load_onnx(reference.path), prepare(load_onnx(candidate.path))
-    shared = shared_tensors(*graphs)
+    behind: frozenset[str] = frozenset() if ordered else behind_choices(graphs[1].graph)
+    shared = tuple(name for name in shared_tensors(*graphs) if name not in behind)
     if not shared:
         raise DataError(
             "The two graphs have no tensor in common.",
@@ -164,6 +172,15 @@ def shared_tensors(reference: onnx.ModelProto, candidate: onnx.ModelProto) -> tu
         for name in node.output
         if name in made and types.get(name) in _FLOATS and theirs.get(name) in _FLOATS
     )
+
+
+def behind_choices(graph: onnx.GraphProto) -> frozenset[str]:
+    """Return the tensors that depend on which of several numbers is the largest, as far as nodes say so."""
+    behind: set[str] = set()
+    for node in graph.node:  # ONNX lists nodes in an order in which inputs come first
+        if node.op_type in CHOICES or behind.intersection(node.input):
+            behind.update(node.output)
+    return frozenset(behind)
 
 
 def with_outputs(model: onnx.ModelProto, tensors: Sequence[str], path: Path) -> OnnxArtifact:

@@ -70,7 +70,7 @@ class ReadyBundle(Bundle):
 
         Args:
             images: Files, or Pillow images.
-            precision: Of the graph; the deployed one's, which is the last, if ``None``.
+            precision: Of the graph; the deployed one's if ``None``.
             threads: Threads of ONNX Runtime, 0 for its own choice.
 
         Raises:
@@ -130,12 +130,12 @@ def predict(
 
 
 def choose_graph(bundle: Bundle, precision: str | None) -> GraphEntry:
-    """Return the graph of a precision, or the deployed one, which is the last.
+    """Return the graph of a precision, or of the deployed one; of several the one that is made for ONNX Runtime here.
 
     Raises:
         UsageError: The bundle has none of that precision.
     """
-    return bundle.manifest.graphs[-1] if precision is None else bundle.find_graph(precision)
+    return bundle.find_graph(precision or bundle.manifest.graphs[-1].precision, runtime="onnxruntime")
 
 
 def decoding_of(bundle: Bundle) -> Decoding:

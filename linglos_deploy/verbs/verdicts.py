@@ -311,6 +311,7 @@ def _compare_layers(subject: Subject, images: InputSet, threads: int, progress: 
         subject.graph,
         [first_images(images.batches(subject.graph.signature), LAYER_IMAGES)],
         runtime=ImagesFirst(AnyBatch(OnnxRuntime(threads=threads))),
+        ordered=not subject.choices,
         prepare=with_explicit_rounding if narrow else lambda model: model,
         progress=progress,
     )

@@ -15,7 +15,7 @@ from linglos_deploy.choices import Precision
 from linglos_deploy.codec import from_json, to_json
 from linglos_deploy.errors import DataError
 from linglos_deploy.parity.int8_modes import compare_int8_modes
-from linglos_deploy.parity.layerwise import check_layers, compare_layers
+from linglos_deploy.parity.layerwise import behind_choices, check_layers, compare_layers
 from linglos_deploy.parity.recording import record
 from linglos_deploy.reports.parity import LayerReport
 from tests.backends.graphs import save
@@ -118,6 +118,26 @@ def test_tensors_of_other_names_are_left_out(tmp_path: Path) -> None:
         runtime=OnnxRuntime(threads=1),
     )
     assert [layer.tensor for layer in report.layers] == ["a", "c"]
+
+
+def test_tensors_behind_a_choice_are_left_out_where_rows_have_no_fixed_order() -> None:
+    nodes = [
+        helper.make_node("Relu", ["image"], ["before"]),
+        helper.make_node("TopK", ["before", "k"], ["values", "places"], axis=1),
+        helper.make_node("Cast", ["places"], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("Neg", ["before"], ["beside"]),
+    ]
+    model = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "g",
+            [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 4])],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("values", "numbers", "beside")],
+            [numpy_helper.from_array(np.array([2]), "k")],
+        ),
+        opset_imports=[helper.make_opsetid("", 20)],
+    )
+    assert behind_choices(model.graph) == {"values", "places", "numbers"}
 
 
 def test_graphs_with_nothing_in_common_and_no_images_are_refused(tmp_path: Path) -> None:
