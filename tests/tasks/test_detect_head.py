@@ -82,6 +82,7 @@ def test_nms_in_the_graph_keeps_what_nms_on_the_host_keeps() -> None:
         ),
         dim=2,
     )
+    rows = rows.gather(1, rows[..., 4:5].argsort(dim=1, descending=True).expand(-1, -1, 6))
     found = suppressed(rows, (64, 64))
     for image in range(2):
         numbers = rows[image].double().numpy()

@@ -127,15 +127,16 @@ def suppressed(rows: Tensor, size: tuple[int, int]) -> Tensor:
     Boxes of different classes are moved apart, so that one run serves all: the input is as far as they reach.
 
     Args:
-        rows: N x K x 6, clipped to the input.
+        rows: N x K x 6, best first, clipped to the input.
         size: Height and width of the input.
     """
+    total = rows.shape[1]
+    rank = torch.arange(total, 0, -1, device=rows.device, dtype=rows.dtype).expand(rows.shape[0], -1)  # scores may tie
     apart = rows[..., 5:6] * (size[0] + size[1])
-    mask = keep(rows[..., :4] + apart, rows[..., 4], OVERLAP, MOST_BOXES)
-    count = min(MOST_BOXES, rows.shape[1])
-    scores, places = (rows[..., 4] * mask).topk(count, dim=1)
-    chosen = rows.gather(1, places.unsqueeze(-1).expand(-1, -1, rows.shape[2]))
-    return torch.cat((chosen[..., :4], scores.unsqueeze(-1), chosen[..., 5:]), dim=2)
+    mask = keep(rows[..., :4] + apart, rank, OVERLAP, MOST_BOXES)
+    _, places = (rank + total * mask).topk(min(MOST_BOXES, total), dim=1)
+    scored = torch.cat((rows[..., :4], (rows[..., 4] * mask).unsqueeze(-1), rows[..., 5:]), dim=2)
+    return scored.gather(1, places.unsqueeze(-1).expand(-1, -1, scored.shape[2]))
 
 
 def anchors(levels: list[Tensor]) -> Tensor:
