@@ -61,11 +61,14 @@ def test_group_histograms_are_those_of_the_channels_in_any_batch(count, every, s
         plain = observe(values, tensor="x", sampling=sampling)
         assert np.array_equal(whole.bins, plain.bins)
         assert np.array_equal(whole.counts, plain.counts)
-        if every == 1:
-            for group in range(3):
-                channels = np.take(values, THREE.channels_of(group), axis=axis)
-                assert np.array_equal(whole.groups.bins[group], observe(channels).bins)
-                assert np.array_equal(whole.groups.counts[group], observe(channels).counts)
+        places = sampling.places("x", values[0].size)
+        places = np.arange(values[0].size) if places is None else places
+        channel = np.unravel_index(places, values.shape[1:])[axis - 1 if axis > 0 else axis]
+        seen = values.reshape(count, -1)[:, places]
+        for group in range(3):
+            expected = observe(seen[:, np.isin(channel, THREE.channels_of(group))])
+            assert np.array_equal(whole.groups.bins[group], expected.bins)
+            assert np.array_equal(whole.groups.counts[group], expected.counts)
 
 
 def test_large_tensors_are_gathered_piece_by_piece():
