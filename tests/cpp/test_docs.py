@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,3 +43,30 @@ def test_the_documented_options_exist() -> None:
     lists += "".join(path.read_text(encoding="utf-8") for path in (SOURCE / "src").glob("*.cpp"))  # of the environment
     for option in re.findall(r"`((?:LINGLOS|ONNXRUNTIME|TENSORRT|BUILD)_[A-Z_]+)`", text):
         assert option in lists
+
+
+def commands(heading: str) -> str:
+    """The first block of shell commands under a heading of embedding.md, without what installs packages."""
+    text = (ROOT / "docs" / "embedding.md").read_text(encoding="utf-8")
+    (block,) = re.findall(rf"^#+ {heading}$.*?^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    kept = [line for line in block.splitlines() if not line.startswith("apt-get ")]
+    assert len(kept) < len(block.splitlines())
+    return "\n".join(kept)
+
+
+@pytest.mark.slow
+def test_the_documented_commands_build_and_install_what_runs(
+    toolchain: tuple[str, ...], bundles: Path, tmp_path: Path
+) -> None:
+    script = commands("Build").replace("build/cpp", f"{tmp_path}/build")
+    for folder in ("/tmp/ort", "/opt/linglos"):
+        assert folder in script
+        script = script.replace(folder, f"{tmp_path}{folder}")
+    python = Path(sys.executable).parent  # its package onnxruntime has the library, as a user's would
+    run(
+        ["sh", "-euc", f"cd {ROOT}\n{script}"],
+        PATH=f"{python}{os.pathsep}{os.environ['PATH']}",
+        CMAKE_BUILD_PARALLEL_LEVEL="1",
+    )
+    tool = tmp_path / "opt" / "linglos" / "bin" / "linglos-selftest"
+    assert b"passed: preprocessing and outputs" in run([tool, bundles / "digits"], LD_LIBRARY_PATH="")
