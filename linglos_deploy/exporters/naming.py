@@ -54,7 +54,7 @@ def rename(model: onnx.ModelProto, scopes: Mapping[str, str], *, kept: Mapping[s
         for index, output in enumerate(node.output):
             if output and output not in fixed:
                 names[output] = node.name if index == 0 else f"{node.name}:{index}"
-    reader = {name: index for index, node in reversed(list(enumerate(graph.node))) for name in node.input}
+    reader = {name: index for index, node in reversed(list(enumerate(graph.node))) for name in _read(node)}
     unused = Counter(set(kept.values()) - {kept[tensor.name] for tensor in graph.initializer if tensor.name in kept})
     for tensor in graph.initializer:
         if tensor.name in kept:
@@ -97,6 +97,15 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
                 yield from _graphs(attribute.g)
+
+
+def _read(node: onnx.NodeProto) -> Iterator[str]:
+    """Yield the tensors that a node reads, itself or inside the body of an If, Loop or Scan."""
+    yield from node.input
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            for inner in _graphs(attribute.g):
+                yield from (name for each in inner.node for name in each.input)
 
 
 def _places(graph: onnx.GraphProto, scopes: Mapping[str, str], kept: Mapping[str, str]) -> list[str]:
@@ -167,6 +176,8 @@ def _part_weights(graph: onnx.GraphProto, places: list[str], kept: dict[str, str
 
 def _constant_name(name: str, reader: onnx.NodeProto, place: str, unused: Counter[str]) -> str:
     """Return what to call a constant: the weight or the bias of its module that no longer exists as such, or a role."""
+    if name not in reader.input:
+        return f"{reader.name}.inside"
     position = list(reader.input).index(name)
     if reader.op_type in WEIGHTED and position in (1, 2):
         parameter = f"{place}.{('weight', 'bias')[position - 1]}".lstrip(".")

@@ -18,6 +18,7 @@ from onnxscript import opset18 as op
 from onnxscript.optimizer import fold_constants_ir
 from torch import Tensor, nn
 from torch.fx import config as fx_config
+from torch.nn.modules import transformer
 
 from linglos_deploy.artifacts import BATCH_AXIS, TorchModel
 from linglos_deploy.backends.calling import Flat
@@ -244,8 +245,22 @@ def _dynamic_shapes(model: TorchModel, named: Mapping[Axis, str], hint: object) 
 
 
 def _export(module: nn.Module, sample: tuple[Tensor, ...], dynamic: object) -> torch.export.ExportedProgram:
-    with torch.no_grad():
+    with torch.no_grad(), _masks_taken_as_given():
         return torch.export.export(module, sample, dynamic_shapes=dynamic, strict=False)  # type: ignore[arg-type]
+
+
+@contextmanager
+def _masks_taken_as_given() -> Iterator[None]:
+    """Keep PyTorch's transformer from looking into its masks, whether they are causal: a capture cannot answer.
+
+    It asks only to leave such a mask out where a kernel knows it already; a mask that stays in says the same.
+    """
+    before = transformer._detect_is_causal_mask
+    transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: is_causal is True
+    try:
+        yield
+    finally:
+        transformer._detect_is_causal_mask = before
 
 
 def _fixed(captured: _Captured, model: TorchModel) -> dict[Axis, str]:

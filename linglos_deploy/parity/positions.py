@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from statistics import median
 
 import numpy as np
@@ -51,7 +51,13 @@ def check_positions(
         return Finding(name, None, "there is one image only", "at least two images, with --data")
     together = _copied(runner.run(images))
     reverse = _copied(runner.run({key: np.ascontiguousarray(array[::-1]) for key, array in images.items()}))
-    leak, leaking = _worst_company(runner, images, together)
+    alone = [
+        _copied(runner.run({key: array[index : index + 1] for key, array in images.items()})) for index in range(count)
+    ]
+    axes = _image_axes(alone[0], together, count)
+    if not axes:
+        return Finding(name, None, "no output has an axis of images", "an output whose size follows the batch's")
+    leak, leaking = _worst_company(runner, images, together, axes)
     if leak < COMPANY_DB:
         return Finding(
             name,
@@ -60,14 +66,13 @@ def check_positions(
             f"at least {COMPANY_DB:g} dB: what else is in a batch must not matter",
         )
     worst, place = EQUAL_DB, ""
-    for output in runner.signature.output_names:
-        if output in choices or not together[output].ndim or len(together[output]) != count:
+    for output, axis in axes.items():
+        if output in choices:
             continue
         found = []
         for index in range(count):
-            alone = _copied(runner.run({key: array[index : index + 1] for key, array in images.items()}))[output]
-            others = together[output][index : index + 1], reverse[output][count - 1 - index : count - index]
-            found += [_closeness(alone, other) for other in others]
+            others = _image(together[output], index, axis), _image(reverse[output], count - 1 - index, axis)
+            found += [_closeness(alone[index][output], other) for other in others]
         if (middle := median(found)) < worst:
             worst, place = middle, output
     return Finding(
@@ -78,17 +83,32 @@ def check_positions(
     )
 
 
-def _worst_company(runner: Runner, images: Batch, together: Batch) -> tuple[float, str]:
+def _image_axes(alone: Batch, together: Batch, count: int) -> dict[str, int]:
+    """Return the axis of the images of each output that has one: 1 for one image, ``count`` for all of them.
+
+    It need not be the first: a state is (layers, images, channels), and there may be as many layers as images.
+    """
+    axes = {}
+    for output, array in together.items():
+        sizes = list(enumerate(zip(alone[output].shape, array.shape, strict=False)))
+        changed = [axis for axis, (one, all_) in sizes if one != all_]
+        if alone[output].ndim == array.ndim and len(changed) == 1 and sizes[changed[0]][1] == (1, count):
+            axes[output] = changed[0]
+    return axes
+
+
+def _image(array: np.ndarray, index: int, axis: int) -> np.ndarray:
+    return np.take(array, [index], axis)
+
+
+def _worst_company(runner: Runner, images: Batch, together: Batch, axes: Mapping[str, int]) -> tuple[float, str]:
     """Return how far an image's answer moves, at most, where its neighbours become copies of itself, and where."""
     count = len(next(iter(images.values())))
     worst, place = EQUAL_DB, ""
     for index in range(count):
         answers = runner.run({key: np.repeat(array[index : index + 1], count, axis=0) for key, array in images.items()})
-        for output in runner.signature.output_names:
-            among = together[output]
-            if not among.ndim or len(among) != count:
-                continue
-            closeness = _closeness(np.array(answers[output])[index : index + 1], among[index : index + 1])
+        for output, axis in axes.items():
+            closeness = _closeness(_image(answers[output], index, axis), _image(together[output], index, axis))
             if closeness < worst:
                 worst, place = closeness, output
     return worst, place

@@ -255,6 +255,27 @@ def test_sizes_of_what_is_sampled_up_are_named_after_the_inputs(tmp_path):
     assert graph.signature.outputs[0].shape == ("batch", 1, "height_times_3", "width_times_3")
 
 
+class Translates(nn.Module):
+    """PyTorch's own transformer with a causal mask, which it looks into where it is not captured."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerDecoderLayer(8, 2, 8, batch_first=True)
+        self.body = nn.TransformerDecoder(layer, 1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        tokens = image[:, 0, :5, :8]
+        return self.body(tokens, image[:, 1, :3, :8], tgt_mask=nn.Transformer.generate_square_subsequent_mask(5))
+
+
+def test_the_causal_mask_of_pytorchs_transformer_can_be_captured(run_onnx, tmp_path):
+    torch.manual_seed(0)
+    model = torch_model(Translates())
+    artifact = export_onnx(model, ExportConfig(), out=tmp_path / "decoder.onnx")
+    image = _images(3, 3, 64, 96)
+    assert _worst(model.module, image, run_onnx(artifact.path, {"image": image.numpy()})) < 1e-5
+
+
 class Everything(nn.Module):
     """Returns what modules return besides one tensor."""
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.export import export_onnx
+from linglos_deploy.exporters.naming import rename
 from tests.exporters.conftest import torch_model, trained
 
 
@@ -91,3 +92,23 @@ def test_names_are_unique(tokens):
     made = [name for node in graph.node for name in node.output]
     assert len({node.name for node in graph.node}) == len(graph.node)
     assert len(set(made)) == len(made)
+
+
+def test_a_constant_that_only_the_body_of_an_if_reads_is_named_after_the_if():
+    value, node = onnx.helper.make_tensor_value_info, onnx.helper.make_node
+    bodies = {
+        branch: onnx.helper.make_graph([node(kind, ["x", "int64_1_13"], ["z"])], branch, [], [value("z", 7, [2])])
+        for branch, kind in (("then_branch", "Add"), ("else_branch", "Mul"))
+    }
+    graph = onnx.helper.make_graph(
+        [node("If", ["truth"], ["y"], **bodies)],
+        "g",
+        [value("x", 7, [2]), value("truth", 9, [])],
+        [value("y", 7, [2])],
+        [onnx.helper.make_tensor("int64_1_13", 7, [1], [3])],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    rename(model, {}, kept={})
+    onnx.checker.check_model(model)
+    assert [tensor.name for tensor in model.graph.initializer] == ["If.inside"]
+    assert model.graph.node[0].attribute[0].g.node[0].input[1] == "If.inside"

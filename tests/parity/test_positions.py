@@ -52,6 +52,18 @@ def test_an_image_that_answers_by_its_place_fails(runner: Any) -> None:
     assert check_positions(places, BATCHES, Precision.INT8).passed is False
 
 
+def test_a_state_with_as_many_layers_as_images_is_taken_apart_where_its_images_lie(runner: Any) -> None:
+    layers = np.arange(1, 5, dtype=np.float32)[:, None, None]
+    found = check_positions(runner(state=lambda x: layers * x), BATCHES, Precision.FP32)
+    assert found.passed
+    leaking = runner(state=lambda x: layers * (x + 0.01 * x.mean(axis=0)))
+    assert check_positions(leaking, BATCHES, Precision.FP32).passed is False
+
+
+def test_nothing_is_said_where_no_output_has_images(runner: Any) -> None:
+    assert check_positions(runner(y=lambda x: x.sum(axis=0)), BATCHES, Precision.FP32).passed is None
+
+
 def test_nan_in_company_fails(runner: Any) -> None:
     found = check_positions(runner(y=lambda x: x if len(x) == 1 else x * np.nan), BATCHES, Precision.FP32)
     assert found.passed is False

@@ -1,6 +1,7 @@
 """Send the zoo through its stages and print a table: ``python -m tests.zoo.report --only vit,swin --stages fp32,int8``.
 
-Each line of ``--log`` is the outcome of one architecture as JSON, written as soon as it is known.
+Each line of ``--log`` is the outcome of one architecture as JSON, written as soon as it is known; ``--summary`` makes
+the table of such logs again.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import argparse
 import json
 import sys
 import tempfile
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,8 +19,12 @@ from tests.zoo.entry import Entry
 from tests.zoo.hugging_face import HUGGING_FACE
 from tests.zoo.own import OWN
 from tests.zoo.stages import Outcome, Stage, Visit
+from tests.zoo.varied import VARIED
 
-ZOO: tuple[Entry, ...] = (*OWN, *HUGGING_FACE)
+PASSED, REFUSED, LIMIT, FAILED = STATES = ("passed", "refused by name", "limit", "FAIL")
+"""How an outcome counts."""
+
+ZOO: tuple[Entry, ...] = (*OWN, *VARIED, *HUGGING_FACE)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,26 +33,41 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", default="")
     parser.add_argument("--stages", default=",".join(Stage))
     parser.add_argument("--log", type=Path)
+    parser.add_argument("--summary", type=Path, nargs="+", metavar="LOG", help="Run nothing; later logs go first.")
     options = parser.parse_args(arguments)
     stages = [Stage(name) for name in options.stages.split(",")]
     wanted = set(filter(None, options.only.split(",")))
-    surprises = 0
-    passed = dict.fromkeys(stages, 0)
     chosen = [entry for entry in ZOO if not wanted or entry.name in wanted]
+    logged = _read_logs(options.summary or ())
+    counts = {stage: Counter[str]() for stage in stages}
     print("| architecture | " + " | ".join(stages) + " |\n|---|" + "---|" * len(stages))
     for entry in chosen:
-        outcomes = visit(entry, stages)
+        if options.summary and entry.name not in logged:
+            continue
+        outcomes = logged.get(entry.name) or visit(entry, stages)
         for outcome in outcomes:
-            passed[outcome.stage] += outcome.passed
-            surprises += not as_expected(entry, outcome)
+            counts[outcome.stage][state(entry, outcome)] += 1
         print(f"| {entry.name} | " + " | ".join(_cell(entry, outcome) for outcome in outcomes) + " |", flush=True)
         if options.log:
             with options.log.open("a", encoding="utf-8") as log:
                 log.write(
                     json.dumps({"name": entry.name, "outcomes": [asdict(outcome) for outcome in outcomes]}) + "\n"
                 )
-    print("| passed | " + " | ".join(f"{passed[stage]} of {len(chosen)}" for stage in stages) + " |")
-    return 1 if surprises else 0
+    for name in STATES:
+        print(f"| **{name}** | " + " | ".join(str(counts[stage][name]) for stage in stages) + " |")
+    return 1 if any(count[FAILED] for count in counts.values()) else 0
+
+
+def _read_logs(logs: Iterable[Path]) -> dict[str, list[Outcome]]:
+    """Return the outcomes of each architecture; where several logs have a stage, those of the last one."""
+    found: dict[str, dict[Stage, Outcome]] = {}
+    for log in logs:
+        for line in log.read_text(encoding="utf-8").splitlines():
+            content = json.loads(line)
+            for fields in content["outcomes"]:
+                outcome = Outcome(**{**fields, "stage": Stage(fields["stage"])})
+                found.setdefault(content["name"], {})[outcome.stage] = outcome
+    return {name: [outcomes[stage] for stage in Stage if stage in outcomes] for name, outcomes in found.items()}
 
 
 def visit(entry: Entry, stages: list[Stage]) -> list[Outcome]:
@@ -60,19 +82,26 @@ def visit(entry: Entry, stages: list[Stage]) -> list[Outcome]:
 
 def as_expected(entry: Entry, outcome: Outcome) -> bool:
     """Return whether an outcome is a PASS, the limit that is stated for it, or sizes that are refused by name."""
+    return state(entry, outcome) != FAILED
+
+
+def state(entry: Entry, outcome: Outcome) -> str:
+    """Return one of :data:`STATES`. What is stated as a limit and passes is a failure too: the statement is wrong."""
     if outcome.refused:
-        return True
+        return REFUSED
     limit = entry.limits.get(outcome.stage)
-    return outcome.passed if limit is None else not outcome.passed and limit in outcome.note
+    if limit is None:
+        return PASSED if outcome.passed else FAILED
+    return LIMIT if not outcome.passed and limit in outcome.note else FAILED
 
 
 def _cell(entry: Entry, outcome: Outcome) -> str:
-    if outcome.passed:
+    found = state(entry, outcome)
+    if found == PASSED:
         return outcome.note
-    if outcome.refused:
+    if found == REFUSED:
         return f"refused: {outcome.note.partition('found:')[2].partition('expected:')[0].strip()}"
-    state = "limit" if as_expected(entry, outcome) else "FAIL"
-    return f"{state}: {' '.join(outcome.note.split())[:160].replace('|', '/')}"
+    return f"{found}: {' '.join(outcome.note.split())[:160].replace('|', '/')}"
 
 
 if __name__ == "__main__":

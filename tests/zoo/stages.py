@@ -152,6 +152,7 @@ class Visit:
             for criterion in output.criteria
             if not criterion.passed
         ]
+        failed += [f"{finding.name}: {finding.found}" for finding in report.findings if finding.passed is False]
         return report.passed, "; ".join(failed) or (f"{min(ratios):.0f} dB" if ratios else "equal")
 
     def _data(self, graph: OnnxArtifact) -> TensorDataset:
