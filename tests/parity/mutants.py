@@ -266,6 +266,17 @@ MUTANTS = [
         ("if statistics is None:\n        return f", "if statistics is None:\n        return None\n        return f"),
     ),
     *_of(
+        "probes.py",
+        "test_probes.py",
+        ("np.full(shape, high),\n        *(", "np.full(shape, low),\n        *("),
+        ("for channel in (0, -1)", "for channel in (0, 0)"),
+        ("endpoint=True", "endpoint=False"),
+        ("int(np.argmin(shape))", "int(np.argmax(shape))"),
+        ("low + (high - values[0]", "low + (low - values[0]"),
+        ("if len(signature.inputs) != 1:", "if False:"),
+        ("width + 2 * divisor", "width"),
+    ),
+    *_of(
         "criteria.py",
         "test_criteria.py",
         ("limits = replace(limits, **part.limits)", "pass"),
@@ -273,10 +284,23 @@ MUTANTS = [
     ),
     *_of(
         "locate.py",
-        "test_locate.py",
+        "test_search.py test_locate.py",
         ("self.last_reader[name] > index or", ""),
+        ("or name == self.order[index]", ""),
         ("LIMIT_DB = 110.0", "LIMIT_DB = 10.0"),
+        ("LIMIT_DB = 110.0", "LIMIT_DB = 160.0"),
         ("low = middle + 1", "low = middle + 2"),
+        ("low = middle + 1", "low = middle"),
+        ("high = middle\n", "high = middle - 1\n"),
+        ("return all(self.seen[name] >= self.limit_db for name in names)", "return any(map(self.seen.get, names))"),
+        (
+            "if wanted.shape != found.shape:\n        return -np.inf",
+            "if wanted.shape != found.shape:\n        return 300.0",
+        ),
+        ("return -np.inf if metrics.mismatched_nonfinite else metrics.sqnr_db", "return metrics.sqnr_db"),
+        ("len(order) if name in returned else", ""),
+        ("layer = _missing_maker(search, tensor) or producers", "layer = producers"),
+        ("if order and not search.clean(len(order) - 1):", "if order:"),
     ),
 ]
 

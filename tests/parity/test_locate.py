@@ -15,13 +15,17 @@ from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.bundle import open_bundle
 from linglos_deploy.choices import Precision
 from linglos_deploy.codec import from_json, to_json
+from linglos_deploy.exporters.config import ExportConfig
+from linglos_deploy.exporters.export import export_onnx
 from linglos_deploy.golden_tensors import read_golden
-from linglos_deploy.models.loading import ModelSource
+from linglos_deploy.models.loading import ModelSource, load_model
 from linglos_deploy.parity.locate import locate, module_of
 from linglos_deploy.reports.parity import Location
 from linglos_deploy.verbs.check_parity import ParityRequest, bundle_subjects, check
 from linglos_deploy.verbs.locating import locate_in
+from linglos_deploy.verbs.verdicts import Subject
 from tests.parity.conftest import CHECKPOINT, Digits
+from tests.parity.faults import edits
 from tests.parity.faults.floating import FLOAT_FAULTS
 from tests.parity.faults.integer import INTEGER_FAULTS
 from tests.parity.faults.planting import Fault
@@ -127,3 +131,27 @@ def test_what_feeds_the_first_wrong_tensor_is_told(tmp_path: Path) -> None:
 def test_a_node_without_a_scope_has_no_module() -> None:
     assert module_of("stages.0.1.mlp.2/Conv") == "stages.0.1.mlp.2"
     assert module_of("ReduceMean") == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", [0.05, 0.5, 0.95])
+def test_the_largest_variant_is_searched_in_twice_the_logarithm_of_its_tensors(
+    variant_b: Path, place: float, tmp_path: Path
+) -> None:
+    graph = onnx.load(variant_b)
+    convolutions = [node for node in graph.graph.node if node.op_type == "Conv"]
+    wrong = convolutions[int(place * len(convolutions))]
+    edits.change(graph, wrong.input[1], lambda weight: weight * 1.02)
+    onnx.save(graph, tmp_path / "wrong.onnx")
+    subject = Subject(open_onnx(tmp_path / "wrong.onnx"), Precision.FP32, counterpart=open_onnx(variant_b))
+    images = np.random.default_rng(0).normal(size=(2, 3, 64, 64)).astype(np.float32)
+    found = locate_in(subject, {"image": images}, threads=1)
+    assert found.layer == wrong.name
+    assert found.tensors > 200
+    assert found.runs <= 2 * math.log2(found.tensors) + 5
+
+
+@pytest.fixture(scope="session")
+def variant_b(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = load_model(ModelSource(variant="b", image_size=(64, 64)))
+    return export_onnx(model, ExportConfig(), out=tmp_path_factory.mktemp("b") / "model.onnx").path

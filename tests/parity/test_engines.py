@@ -1,0 +1,74 @@
+"""An engine is checked like a graph where it runs, and where it does not, the verdict says so and how to check it."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from linglos_deploy import pipeline
+from linglos_deploy.backends import registry
+from linglos_deploy.choices import Precision
+from linglos_deploy.exporters.config import ExportConfig
+from linglos_deploy.models.loading import ModelSource
+from linglos_deploy.verbs import verdicts
+from linglos_deploy.verbs.check_parity import ParityRequest, check
+from tests.commandline import write_images
+
+pytestmark = [
+    pytest.mark.xdist_group("engines"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("openvino") is None, reason="no OpenVINO: pip install 'linglos-deploy[openvino]'"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with a float32 graph and the OpenVINO engine that was built of it."""
+    report = pipeline.export_bundle(
+        pipeline.ExportRequest(
+            ModelSource(factory="tests.parity.networks:convnet", image_size=(32, 32)),
+            tmp_path_factory.mktemp("engines"),
+            name="bundle",
+            graph=ExportConfig(precision=Precision.FP32),
+            engine="openvino",
+            measure_latency=False,
+            threads=1,
+        )
+    )
+    assert report.passed, report.parity
+    assert len(report.parity) == 2, "the engine was not checked by export"
+    return Path(report.bundle)
+
+
+def test_the_engine_of_a_bundle_is_checked_against_pytorch(bundle: Path, tmp_path: Path) -> None:
+    data = write_images(tmp_path / "data", 5, side=40, seed=2)
+    outcome = check(ParityRequest(bundle, data=data, threads=1))
+    assert outcome.passed
+    engine = outcome.reports[-1]
+    assert engine.candidate != "model.onnx"
+    assert {output.images for output in engine.outputs} >= {"data"}
+    assert engine.outputs[0].metrics.sqnr_db < 300  # other kernels: it was really run
+    assert any(finding.name.startswith("an image answers the same") for finding in engine.findings)
+    assert not any(finding.name.startswith("engine ") for finding in engine.findings)
+
+
+def test_where_an_engine_cannot_run_the_verdict_says_so_and_how_to_check_it(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe = registry.probe
+
+    def absent(name: str) -> object:
+        if name == "openvino":
+            return type("Absent", (), {"runs": False, "detail": "no such device"})()
+        return probe(name)
+
+    monkeypatch.setattr(verdicts.registry, "probe", absent)
+    outcome = check(ParityRequest(bundle, threads=1))
+    assert [report.candidate for report in outcome.reports] == ["model.onnx"]
+    left = [finding for finding in outcome.reports[0].findings if finding.name.startswith("engine ")]
+    assert [(finding.passed, finding.found) for finding in left] == [(None, "not checked here: no such device")]
+    assert left[0].expected == f"run 'linglos-deploy parity {bundle}' on the target"
+    assert outcome.passed, "what was not checked is said, and is no failure"
