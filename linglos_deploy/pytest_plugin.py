@@ -50,7 +50,7 @@ class Verdicts:
         return outcome
 
     def compare(self, old: StrPath, new: StrPath, **tolerances: Any) -> ComparisonReport:
-        """Compare two bundles or reports, and fail the test where the new one is worse than it may be.
+        """Compare two bundles or reports, and fail the test where the new one is worse than it may be, or may be worse.
 
         Args:
             old: What is good enough.
@@ -68,6 +68,9 @@ class Verdicts:
 
         report = api.compare(old, new, **tolerances)
         self._settle(report, passed=report.passed)
+        if untold := [change for change in report.changes if change.undecided]:
+            told = [f"  {change.subject}: {change.measure}: {change.new}, was {change.old}" for change in untold]
+            pytest.fail("\n".join(["The figures cannot tell whether it is worse:", *told]), pytrace=False)
         return report
 
     def _settle(self, report: object, *, passed: bool) -> None:

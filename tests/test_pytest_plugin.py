@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 import tomllib
 
+from linglos_deploy.reports import sections
 from tests.comparing.examples import output, report, write
 from tests.conftest import Shipped
 
 pytest_plugins = ["pytester"]
+
+assert sections  # an inner run forgets what it imported first; report types must stay those that are registered
 
 MODULE = "linglos_deploy.pytest_plugin"
 
@@ -84,6 +87,22 @@ def test_a_regression_fails_too(tmp_path: Path, pytester: pytest.Pytester) -> No
     done = run(pytester, body)
     done.assert_outcomes(passed=2, failed=1)
     assert "SQNR, mean over images: found 10.0 dB, was 40.0 dB, expected at least 38.5 dB" in done.stdout.str()
+
+
+def test_what_the_figures_cannot_tell_does_not_pass(pytester: pytest.Pytester) -> None:
+    body = """
+        from linglos_deploy import api
+        from linglos_deploy.reports.comparison import Change, ComparisonReport
+
+        def test_untold(linglos_parity, monkeypatch):
+            change = Change("model.onnx", "median", "10 ms", "11 ms", "at most 10.5 ms", undecided=True)
+            monkeypatch.setattr(api, "compare", lambda old, new: ComparisonReport.of("profile", old, new, (change,)))
+            linglos_parity.compare("old", "new")
+    """
+    done = run(pytester, body)
+    done.assert_outcomes(failed=1)
+    assert "cannot tell whether it is worse" in done.stdout.str()
+    assert "model.onnx: median: 11 ms, was 10 ms" in done.stdout.str()
 
 
 def test_what_cannot_be_checked_is_an_error_with_a_next_step(pytester: pytest.Pytester) -> None:
