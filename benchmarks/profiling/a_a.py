@@ -73,6 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("results", type=Path)
     parser.add_argument("--runs", type=int, default=20, help="measurements of each experiment")
     parser.add_argument("--budget", type=float, default=14.0, help="seconds of a measurement")
+    parser.add_argument("--processes", type=int, help="processes of each candidate, instead of a budget")
     parser.add_argument("--seconds", type=float, default=0.4, help="timed seconds of a process")
     parser.add_argument("--only", choices=("a/a", "planted"))
     parser.add_argument("--beside", choices=tuple(NEIGHBOURS))
@@ -87,7 +88,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.report:
         with TemporaryDirectory() as folder:
             model = options.model or write_network(Path(folder) / "network.onnx")
-            plan = MeasurementPlan(budget_seconds=options.budget, min_seconds=options.seconds)
+            budget = options.budget if options.processes is None else None
+            plan = MeasurementPlan(processes=options.processes, budget_seconds=budget, min_seconds=options.seconds)
             for index in range(options.runs):  # all kinds in turn, so that a day's change meets all of them
                 for experiment in chosen:
                     if (experiment, index) not in done(options.results):

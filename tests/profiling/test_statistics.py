@@ -118,8 +118,10 @@ def test_a_difference_needs_an_interval_without_one_and_a_size_that_matters() ->
     assert ratio(exactly, baseline).finding is Finding.NO_DIFFERENCE  # significant, but only half a percent
     assert ratio(exactly, baseline, least=0.001).finding is Finding.SLOWER
     assert ratio(baseline, exactly, least=0.001).finding is Finding.FASTER
-    wide = ratio(blocks(generator, 6, factor=1.03, spread=0.1), blocks(generator, 6, spread=0.1))
-    assert wide.finding is Finding.NO_DIFFERENCE  # of a size that matters, but the interval contains 1
+    sides = blocks(generator, 6, factor=1.03, spread=0.1), blocks(generator, 6, spread=0.1)
+    for one, other in (sides, sides[::-1]):  # of a size that matters in both directions, but the interval contains 1
+        assert abs(ratio(one, other).value - 1) > 0.01
+        assert ratio(one, other).finding is Finding.NO_DIFFERENCE
 
 
 def test_drift_that_hits_both_sides_alike_does_not_widen_the_interval() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from linglos_deploy.errors import UsageError
+from linglos_deploy.profiling import blocks
 from linglos_deploy.profiling import measure as module
+from linglos_deploy.profiling.blocks import Measurement
 from linglos_deploy.profiling.measure import measure
 from linglos_deploy.profiling.plan import Candidate, MeasurementPlan
 from linglos_deploy.reports.profile import Finding, ProfileReport, ProfileRow
@@ -146,6 +149,23 @@ def test_the_order_of_candidates_is_drawn_by_lot_and_the_seed_gives_the_same_ord
     first, seed = times(None)
     assert times(seed) == (first, seed)
     assert times(seed + 1)[0] != first
+
+
+def test_candidates_take_turns_in_both_orders_round_by_round(
+    scripted: partial[Candidate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[str] = []
+    take_turn = blocks._round
+
+    def noted(item: Measurement, *others: Any) -> None:
+        turns.append(item.candidate.label)
+        take_turn(item, *others)
+
+    monkeypatch.setattr(blocks, "_round", noted)
+    pair(scripted, "1", "1", MeasurementPlan(processes=3, seed=1))
+    in_a_block = [{tuple(turns[place : place + 2]) for place in range(start, start + 8, 2)} for start in (0, 8, 16)]
+    assert set.union(*in_a_block) == {("one", "other"), ("other", "one")}  # never one of them twice
+    assert any(len(orders) == 2 for orders in in_a_block)
 
 
 def test_what_was_asked_of_the_number_of_processes_cannot_contradict_itself() -> None:
