@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from linglos_deploy.errors import UsageError
-from linglos_deploy.images.preprocessing import Color, Fit, PreprocessSpec, fitted_shape, frame_of, to_pixels
+from linglos_deploy.images.preprocessing import Color, Fit, Frame, PreprocessSpec, fitted_shape, frame_of, to_pixels
 
 sizes = st.integers(1, 500)
 LETTERBOX = PreprocessSpec(input_size=(32, 48), fit=Fit.LETTERBOX)
@@ -73,6 +73,11 @@ def test_a_map_has_the_pictures_size_and_leaves_the_bars_out() -> None:
     assert mapped.shape == (100, 100)
     assert (mapped[:, :50] == 1).all()
     assert (mapped[:, 50:] == 2).all()
+
+
+def test_a_pixel_takes_the_value_where_its_centre_lies() -> None:
+    frame = Frame(picture=(1, 3), resized=(1, 2), offset=(0, 0), input_size=(1, 2))
+    assert frame.map_in_picture(np.array([[4, 9]], np.uint8), unseen=255).tolist() == [[4, 9, 9]]
 
 
 def test_what_a_crop_cut_off_is_unseen_in_the_map() -> None:
