@@ -180,3 +180,15 @@ def test_a_proof_with_a_difference_does_not_pass() -> None:
     proof = prove(small(), small(epsilon=1.0), Precision.INT8)
     assert not proof.passed
     assert replace(proof, differences=()).passed
+
+
+def test_an_optional_input_that_is_left_out_in_the_middle_is_a_difference() -> None:
+    def clipped(*ends: str) -> onnx.ModelProto:
+        model = small()
+        model.graph.node[1].op_type = "Clip"
+        model.graph.node[1].input[:] = ["sum", *ends]
+        return model
+
+    assert prove(clipped("tiny", "tiny"), clipped("tiny", "tiny"), Precision.INT8).passed
+    found = prove(clipped("tiny", "tiny"), clipped("", "tiny"), Precision.INT8)
+    assert [difference.what for difference in found.differences] == ["optional input"]
