@@ -91,7 +91,7 @@ MUTANTS = [
         ("worst >= limit,", "True,"),
         ("if (middle := median(found)) < worst:", "if (middle := max(found)) < worst:"),
         ("-EQUAL_DB if metrics.mismatched_nonfinite else", ""),
-        ("others = together[output][index : index + 1],", "others = alone,"),
+        ("others = _image(together[output], index, axis),", "others = alone,"),
     ),
     *_of(
         "reached.py",
