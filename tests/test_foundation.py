@@ -35,9 +35,10 @@ def test_an_error_says_found_expected_and_next() -> None:
 
 def test_exit_codes_follow_the_documented_table() -> None:
     assert errors.UsageError.exit_code == 2
+    assert errors.PlaceTakenError.exit_code == 2  # the place was named by the user
     assert errors.MissingDependencyError.exit_code == 3
     others = {cls for cls in vars(errors).values() if isinstance(cls, type)}
-    others -= {errors.UsageError, errors.MissingDependencyError}
+    others -= {errors.UsageError, errors.PlaceTakenError, errors.MissingDependencyError}
     assert {cls.exit_code for cls in others if issubclass(cls, errors.LinglosError)} == {4}
 
 

@@ -123,8 +123,9 @@ View = Callable[
 
 _SURE_DB = 15.0
 """How far below the noise of PyTorch's own float32 a float32 graph may lie: sums in another order, 30 times as many."""
-_STRICT_DB = 20.0
-"""How far below that noise the limit lies at most where float32 holds more than the default asks for."""
+_STRICT_DB = 30.0
+"""How far below that noise the limit lies at most where float32 holds more than the default asks for. 22 dB were seen:
+a rewritten attention rounds elsewhere than its module, and odd images make more of it than the measured ones."""
 _LEAST_FLOAT32_DB = 25.0
 
 

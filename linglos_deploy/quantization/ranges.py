@@ -86,13 +86,19 @@ def choose_limits(statistics: TensorStatistics, scheme: QuantScheme, bound: floa
     """Return what is kept where any integer may stand for zero.
 
     Most of the steps then lie on the side that reaches further: as many as a symmetric grid needs for such a step. A
-    finer step clips later, so the bound is chosen anew where they differ.
+    finer step clips later, so the bound is chosen anew where they differ. The limits are whole steps of that bound, so
+    that a value which the bound puts on the grid lies on this grid, too.
     """
     low, high = min(statistics.minimum, 0.0), max(statistics.maximum, 0.0)
-    levels = round(STEPS * max(-low, high) / (high - low))
+    levels = max(round(STEPS * max(-low, high) / (high - low)), ACTIVATION_LIMIT)
     if levels > MORE_LEVELS:
         bound = choose_range(statistics, scheme, levels=levels).bound
-    return max(low, -bound), min(high, bound)
+    else:
+        levels = ACTIVATION_LIMIT
+    step, others = bound / levels, STEPS - levels
+    if min(-low, high) > others * step:
+        return max(low, -bound), min(high, bound)
+    return (-bound, others * step) if -low > high else (-others * step, bound)
 
 
 def _weighed(statistics: TensorStatistics, bound: float, levels: int, unweighed: str | None) -> tuple[str, float, str]:

@@ -19,6 +19,7 @@ from linglos_deploy.exporters.export import export_onnx
 from linglos_deploy.images.dataset import open_dataset
 from linglos_deploy.images.preprocessing import normalize, to_pixels
 from linglos_deploy.quantization.apply import apply_plan
+from linglos_deploy.quantization.placement import find_placement
 from linglos_deploy.quantization.plan import plan_quantization
 from linglos_deploy.quantization.scheme import QuantScheme
 from tests.token_models import CHANNELS, SIDE, SPEC, PatchAttention, PatchMLP, trained
@@ -30,7 +31,7 @@ NETWORKS = {PatchMLP: 30, PatchAttention: 20}
 
 LEAST_DB = {PatchMLP: 39.0, PatchAttention: 37.5}
 """17 dB were left when calibration saw one token in 64. Trainings differ from machine to machine, so this leaves room;
-seen were 40.2 to 41.6 dB and 38.3 to 39.1 dB, of three seeds each."""
+seen were 40.2 to 41.6 dB and 38.3 to 39.1 dB, of three seeds each, and 43.7 and 39.4 dB where zero has a point."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -86,9 +87,11 @@ def test_every_token_of_every_image_is_seen(case: Case) -> None:
     assert sizes == {3 * SIDE * SIDE, case.tokens * CHANNELS, CHANNELS}  # the head reads the mean of the tokens
 
 
-def test_int8_keeps_the_logits_of_held_out_digits(case: Case, tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["tensorrt", "openvino", "onnxruntime-x86"])
+def test_int8_keeps_the_logits_of_held_out_digits(target: str, case: Case, tmp_path: Path) -> None:
     plan = plan_quantization(case.graph, case.tables[8], QuantScheme())
-    with OnnxRuntime(threads=1).open(apply_plan(case.graph, plan, out=tmp_path / "int8.onnx")) as runner:
+    graph = apply_plan(case.graph, plan, out=tmp_path / "int8.onnx", placement=find_placement(target))
+    with OnnxRuntime(threads=1).open(graph) as runner:
         found = np.array(runner.run({"image": case.heldout})["logits"])
     noise = float(np.square(found - case.logits, dtype=np.float64).sum())
     signal = float(np.square(case.logits, dtype=np.float64).sum())

@@ -70,7 +70,7 @@ MUTANTS = [
         ("passed = found <= limit if metric.at_most", "passed = found >= limit if metric.at_most"),
         ("_SURE_DB = 15.0", "_SURE_DB = 40.0"),
         ("_LEAST_FLOAT32_DB = 25.0", "_LEAST_FLOAT32_DB = 5.0"),
-        ("_STRICT_DB = 20.0", "_STRICT_DB = 60.0"),
+        ("_STRICT_DB = 30.0", "_STRICT_DB = 60.0"),
         ("if shapes[0] != shapes[1]:", "if False:"),
         ("and not misshapen,", ","),
         ("if rows.taken != reference.samples:", "if False:"),

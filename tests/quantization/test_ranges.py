@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from linglos_deploy.calibration.groups import group_channels
 from linglos_deploy.calibration.observers import GroupedAxis, observe
 from linglos_deploy.calibration.statistics import TensorStatistics
 from linglos_deploy.calibration.thresholds import threshold
-from linglos_deploy.quantization.ranges import choose_range
+from linglos_deploy.quantization.ranges import choose_limits, choose_range
+from linglos_deploy.quantization.rounding import grid_between
 from linglos_deploy.quantization.scheme import QuantScheme
 
 
@@ -54,3 +56,19 @@ def test_a_hopeless_bound_is_given_up_for_the_weighed_one() -> None:
     chosen = choose_range(stats, QuantScheme(method="absmax"))
     assert chosen.method == "weighted"
     assert "absmax would clip at" in chosen.reason
+
+
+@pytest.mark.parametrize("mean", [0.3, 0.5, 0.7])
+def test_a_background_lies_on_the_grid_with_a_zero_point_too(mean: float) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, 40_000)
+    pixels[:15_000] = 0 if mean < 0.6 else 255
+    values = ((pixels / 255 - mean) / 0.35).astype(np.float32)
+    stats = observe(values)
+    (spike,) = {-stats.minimum, stats.maximum} & set(stats.spikes()) if mean != 0.5 else {-stats.minimum}
+    low, high = choose_limits(stats, QuantScheme(), choose_range(stats, QuantScheme()).bound)
+    scale, zero = grid_between(low, high)
+    assert abs(spike / scale - round(spike / scale)) < 1e-3
+    assert low <= stats.minimum * 0.99
+    assert high >= stats.maximum * 0.99
+    found = (np.clip(np.rint(values / scale) + zero, 0, 255) - zero) * scale
+    assert np.abs(found - values).max() <= scale
