@@ -105,7 +105,7 @@ def root(
     Exit codes:
       0  done, and every requested check passed
       1  a verdict failed: parity, accuracy, latency or a comparison
-      2  wrong usage or configuration
+      2  wrong usage or configuration; the place for the result is taken
       3  a backend, device or optional package is missing
       4  a stage failed: bad checkpoint, bad data, export, build
       5  cannot tell: the measurement is too noisy for the verdict that was asked for

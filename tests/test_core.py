@@ -38,6 +38,10 @@ PYTORCH_ONLY = (
     "linglos_deploy.models.attention",
     "linglos_deploy.models.heads",
     "linglos_deploy.models.linglo",
+    "linglos_deploy.tasks.kinds.detect.graph_nms",
+    "linglos_deploy.tasks.kinds.detect.head",
+    "linglos_deploy.tasks.kinds.detect.select",
+    "linglos_deploy.tasks.kinds.segment.head",
 )
 """The half that is nothing without PyTorch: its modules subclass, rewrite and trace PyTorch's."""
 

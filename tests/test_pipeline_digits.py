@@ -54,6 +54,8 @@ def test_every_verdict_passes(report: Any) -> None:
     assert {parity["candidate"]: parity["passed"] for parity in report["parity"]} == {
         "model.onnx": True,
         "model.int8.onnx": True,
+        "model.int8.openvino.onnx": True,
+        "model.int8.onnxruntime-x86.onnx": True,
     }
     assert not report["warnings"]
 

@@ -45,15 +45,17 @@ def calibrate_criteria(
     config: options.Config = None,
     save_config: options.SaveConfig = None,
 ) -> bool:
-    """Measure what a good model reaches, and propose limits for 'parity --criteria', each with its reason.
+    """Measure what a good model reaches, and propose limits for parity, each with its reason.
 
     The model is checked several times: again, with other numbers of threads, in other batches. The limits are its worst
     values, less what these, another machine and other images explain.
 
     \b
-    Examples:
+    Example:
       linglos-deploy calibrate-criteria build/linglo_s --data val/
-      linglos-deploy parity build/linglo_s --data val/ --criteria parity.toml
+
+    \b
+    Then: 'linglos-deploy parity build/linglo_s --data val/ --criteria parity.toml'
     """
     from linglos_deploy import api
     from linglos_deploy.models.loading import ModelSource

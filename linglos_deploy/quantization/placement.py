@@ -30,8 +30,6 @@ ENTRY_POINTS = "linglos_deploy.placements"
 DEFAULT = "tensorrt"
 """The placement that every runtime reads: symmetric, in front of layers."""
 
-EVERY_LAYER = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-
 
 class Integers(StrEnum):
     """Element type of activations."""
@@ -50,7 +48,8 @@ class Placement:
         machines: The processors that it is made for, as ``platform.machine()`` calls them; empty for all.
         integers: Element type of activations.
         zero_points: Whether zero may be any integer, so that the limits of a tensor need not be symmetric.
-        layers: Operators that the runtime computes in integers. Others of a plan stay in floating point as they are.
+        layers: Operators that the runtime computes in integers, all that can be planned if ``None``. Others of a plan
+            stay in floating point as they are.
         stores: Those of them that it computes in integers only where the result is stored as integers too.
         between: Operators without weights that it computes in integers between pairs. They get pairs where everything
             that they read and make is rounded for a layer anyway.
@@ -65,7 +64,7 @@ class Placement:
     machines: tuple[str, ...] = ()
     integers: Integers = Integers.INT8
     zero_points: bool = False
-    layers: frozenset[str] = EVERY_LAYER
+    layers: frozenset[str] | None = None
     stores: frozenset[str] = frozenset()
     between: frozenset[str] = frozenset()
     biases: frozenset[str] = frozenset()

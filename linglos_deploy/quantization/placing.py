@@ -110,7 +110,7 @@ def _why_not(
 ) -> str | None:
     """Return why a runtime cannot have a planned layer in INT8."""
     kind = layer.node.op_type
-    if kind not in placement.layers:
+    if placement.layers is not None and kind not in placement.layers:
         return f"{placement.runtimes[0]} has no integer {kind}"
     if str(layer.data.name) not in ranges:
         return f"its input '{layer.data.name}' stays in floating point"

@@ -185,4 +185,4 @@ def test_the_probe_describes_this_machine(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     missing = PyTorch().probe()
     assert not missing.installed
-    assert missing.how_to_get == "pip install torch"
+    assert missing.how_to_get == "pip install 'linglos-deploy[export]'"

@@ -56,7 +56,7 @@ def test_every_threshold_is_marked_at_its_place():
 
 def test_a_mark_is_drawn_where_its_value_lies_on_the_axis():
     chart = Histogram("t", "c", end=4.0, counts=(8.0, 0.0, 1.0, 0.0), marks=(Mark("half", 2.0), Mark("beyond", 9.0)))
-    drawing = ElementTree.fromstring(draw(chart, name="n")).find("svg")
+    drawing = ElementTree.fromstring(draw(chart, name="n")).find(".//svg")
     assert drawing is not None
     assert [line.get("x1") for line in drawing.iter("line")] == ["280.0", "550.0"]
     tall, small = (float(bar.get("height", "")) for bar in drawing.iter("rect"))

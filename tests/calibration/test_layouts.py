@@ -45,7 +45,7 @@ from tests.calibration.layouts import (
 IMAGES = 13
 RUNTIME = OnnxRuntime(threads=1, reuse_outputs=True)
 SIZES = {
-    "pictures": {"image": 48, "pixels": 128, "pooled": 3, "hidden": 8},
+    "pictures": {"image": 48, "pixels": 128, "more": 48, "pooled": 3, "hidden": 8},
     "token first": {"tokens": 48, "hidden": 128},
     "time first": {"steps": 48, "hidden": 128},
     "flattened tokens": {"rows": 48, "hidden": 128},

@@ -33,7 +33,12 @@ def test_a_bundle_with_an_openvino_engine_is_examined_and_measured(shipped: Ship
 def test_doctor_of_a_bundle_without_engines_says_what_would_run_and_what_could_be_built(shipped: Shipped) -> None:
     report = run("doctor", shipped.bundle, "--json").expect(0).json
     assert report["engines"] == []
-    assert [Path(use["graph"]).name for use in report["graphs"]] == ["model.onnx", "model.int8.onnx"]
+    assert [Path(use["graph"]).name for use in report["graphs"]] == [
+        "model.onnx",
+        "model.int8.onnx",
+        "model.int8.openvino.onnx",
+        "model.int8.onnxruntime-x86.onnx",
+    ]
     for use in report["graphs"]:
         runs = {offer["backend"]: offer for offer in use["runs"]}
         assert runs["onnxruntime"]["possible"]

@@ -98,9 +98,11 @@ def test_outliers_are_counted_and_kept(scripted: partial[Candidate]) -> None:
 
 def test_one_file_under_two_names_shows_no_difference_although_processes_differ(scripted: partial[Candidate]) -> None:
     """The offset that a process has for life is one percent here; a single process each would be off by it for good."""
-    script = "10 * np.exp(0.01 * np.random.default_rng(process).normal() + random.normal(0, 0.01))"
+    script = "10 * np.exp(0.01 * np.random.default_rng([{}, process]).normal() + random.normal(0, 0.01))"
     found = [
-        pair(scripted, script, script, MeasurementPlan(processes=6, seed=seed, min_seconds=0)).rows[1].ratio
+        pair(scripted, *2 * (script.format(seed),), MeasurementPlan(processes=6, seed=seed, min_seconds=0))
+        .rows[1]
+        .ratio
         for seed in range(12)
     ]
     assert sum(ratio is not None and ratio.finding is Finding.NO_DIFFERENCE for ratio in found) >= 11

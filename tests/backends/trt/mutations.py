@@ -238,8 +238,8 @@ MUTATIONS = (
     Mutation(
         "an error while closing hides the first one",
         CUDA,
-        "            first.add_note(",
-        "            raise error\n            first.add_note(",
+        "            add_note(first, ",
+        "            raise error\n            add_note(first, ",
         f"{RUN}::test_errors_while_closing_never_hide_the_first_one_and_everything_is_tried",
     ),
     Mutation(
