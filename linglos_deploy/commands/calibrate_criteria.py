@@ -48,14 +48,11 @@ def calibrate_criteria(
     """Measure what a good model reaches, and propose limits for parity, each with its reason.
 
     The model is checked several times: again, with other numbers of threads, in other batches. The limits are its worst
-    values, less what these, another machine and other images explain.
+    values, less what these, another machine and other images explain. The file is what parity takes as its criteria.
 
     \b
     Example:
       linglos-deploy calibrate-criteria build/linglo_s --data val/
-
-    \b
-    Then: 'linglos-deploy parity build/linglo_s --data val/ --criteria parity.toml'
     """
     from linglos_deploy import api
     from linglos_deploy.models.loading import ModelSource
