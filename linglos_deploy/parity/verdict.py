@@ -150,7 +150,12 @@ class Criteria:
 
     @classmethod
     def for_precision(
-        cls, precision: Precision, *, trained: bool = True, noise_db: Mapping[str, float] | None = None
+        cls,
+        precision: Precision,
+        *,
+        trained: bool = True,
+        noise_db: Mapping[str, float] | None = None,
+        samples: int | None = None,
     ) -> Criteria:
         """Return the defaults; the comments at ``_DEFAULTS`` and docs/parity.md give their reasons.
 
@@ -160,12 +165,16 @@ class Criteria:
                 second best than any rounding, and their answers hardly depend on the image; so neither is judged.
             noise_db: SQNR of the reference's own float32 arithmetic, per output, where it was measured. An
                 ill-conditioned network amplifies rounding; a graph cannot be held to more than its reference holds.
+            samples: How many there are, if known. One whose best class changes is no rate, so it alone never fails; a
+                limit that somebody asked for is held as it was asked.
         """
         limits = _DEFAULTS[Precision.INT8 if precision.is_int8 else precision]
         if not trained:
             limits = replace(limits, top1_agreement=None, variation_db=None, group_db=None)
             if precision.is_int8:  # one small answer of few classes may be all noise
                 limits = replace(limits, worst_cosine=None)
+        if samples is not None and limits.top1_agreement is not None:
+            limits = replace(limits, top1_agreement=min(limits.top1_agreement, 1 - 1 / samples))
         outputs = {}
         if precision is Precision.FP32:
             outputs = {output: allow_noise(limits, noise) for output, noise in (noise_db or {}).items()}
@@ -335,8 +344,6 @@ def _measured(metrics: OutputMetrics) -> Iterator[tuple[Metric, float | None]]:
 
 def _judge(output: str, difference: Difference, limits: Limits, images: str, inputs: str) -> OutputParity:
     metrics = difference.metrics()
-    if limits.top1_agreement is not None and not difference.indices:
-        limits = replace(limits, top1_agreement=min(limits.top1_agreement, 1 - 1 / metrics.samples))  # one is no rate
     return OutputParity(
         output=output,
         metrics=metrics,

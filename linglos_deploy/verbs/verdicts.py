@@ -291,7 +291,9 @@ def _criteria(subject: Subject, images: InputSet, file: CriteriaFile, *, real: b
         rest = Limits() if subject.views else EXTREME_LIMITS  # and so do the rows that are chosen among them
         criteria = Criteria(subject.precision, rest, limits, indices=subject.indices, views=subject.views)
         return file.apply(criteria, backend=subject.backend, images=images.name)
-    criteria = Criteria.for_precision(subject.precision, trained=subject.trained, noise_db=noise)
+    criteria = Criteria.for_precision(
+        subject.precision, trained=subject.trained, noise_db=noise, samples=images.reference.samples
+    )
     if images.synthetic and real and subject.precision.is_int8:
         criteria = replace(criteria, limits=NOISE_LIMITS)
     judged = subject.trained and not images.synthetic

@@ -9,6 +9,7 @@ import pytest
 from linglos_deploy.choices import Precision
 from linglos_deploy.codec import from_json, to_json
 from linglos_deploy.errors import DataError, UsageError
+from linglos_deploy.parity.criteria import read_criteria
 from linglos_deploy.parity.recording import Recording, record
 from linglos_deploy.parity.verdict import Criteria, Limits, check_parity
 from linglos_deploy.reports.parity import Metric, ParityReport
@@ -192,3 +193,25 @@ def test_random_weights_are_not_judged_by_what_is_chance() -> None:
     limits = Criteria.for_precision(Precision.INT8, trained=False).limits
     assert (limits.top1_agreement, limits.variation_db, limits.group_db) == (None, None, None)
     assert limits.sqnr_db == 13
+
+
+@pytest.mark.parametrize(("samples", "limit"), [(1, 0.0), (8, 0.875), (10, 0.9), (64, 0.9), (None, 0.9)])
+def test_one_image_that_flips_fails_no_default_and_two_do(samples: int | None, limit: float) -> None:
+    criteria = Criteria.for_precision(Precision.INT8, samples=samples)
+    assert criteria.limits.top1_agreement == limit
+    random = Criteria.for_precision(Precision.INT8, trained=False, samples=samples)
+    assert random.limits.top1_agreement is None
+    asked = read_criteria(None, {"top1_agreement": 1.0}).apply(criteria, backend="onnxruntime")
+    assert asked.of("logits").top1_agreement == 1.0
+
+
+def test_a_flip_that_somebody_asked_not_to_have_fails_among_few_images(tmp_path: Path, runner: Any) -> None:
+    logits = IMAGES[:8]
+    flipped = logits.copy()
+    flipped[0] = -logits[0]  # another best class
+    few = batches(8, logits)
+    recording = record(runner(logits=lambda _: logits), few, out=tmp_path / "few")
+    criteria = Criteria(Precision.INT8, Limits(top1_agreement=1.0))
+    report = check_parity(recording, runner(logits=lambda _: flipped), criteria, batches=few)
+    (agreement,) = (result for result in report.outputs[0].criteria if result.metric is Metric.TOP1_AGREEMENT)
+    assert (agreement.found, agreement.limit, agreement.passed) == (0.875, 1.0, False)
