@@ -65,7 +65,7 @@ def to_toml(limits: Sequence[ProposedLimit], *, subject: str, conditions: Sequen
             table[limit.metric] = limit  # of two graphs of one precision, what both hold
     for names, table in tables.items():
         lines += ["", f"[{'.'.join(map(_quoted, names))}]"]
-        lines += [f"{metric} = {_number(limit.limit)}  # {_line(limit.reason)}" for metric, limit in table.items()]
+        lines += [f"{metric} = {limit.limit!r}  # {_line(limit.reason)}" for metric, limit in table.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -126,7 +126,7 @@ def _limit(metric: Metric, worst: float, lost: float, samples: int, precision: P
         return max(math.floor(1000 * (worst - share_allowed((worst, samples), (worst, samples)))) / 1000, 0.0)
     if metric in _COSINES:
         gap = max(1 - worst, 10 ** (-ENOUGH_DB / 10)) * 10 ** (lost / 10)
-        return max(1 - _up(gap), -1.0)
+        return max(_plain(1 - _up(gap)), -1.0)
     power = 10 if metric is Metric.KL_DIVERGENCE else 20
     return _up(max(worst, 1e-9) * 10 ** (lost / power))
 
@@ -134,11 +134,12 @@ def _limit(metric: Metric, worst: float, lost: float, samples: int, precision: P
 def _up(value: float) -> float:
     """Round up to two digits."""
     unit = 10.0 ** (math.floor(math.log10(value)) - 1)
-    return math.ceil(value / unit) * unit
+    return _plain(math.ceil(value / unit) * unit)
 
 
-def _number(value: float) -> str:
-    return repr(float(f"{value:.13g}"))
+def _plain(value: float) -> float:
+    """Return a rounded number without what its arithmetic left behind; a default is written to the last bit instead."""
+    return float(f"{value:.13g}")
 
 
 def _quoted(name: str) -> str:

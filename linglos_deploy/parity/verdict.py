@@ -174,7 +174,7 @@ class Criteria:
             if precision.is_int8:  # one small answer of few classes may be all noise
                 limits = replace(limits, worst_cosine=None)
         if samples is not None and limits.top1_agreement is not None:
-            limits = replace(limits, top1_agreement=min(limits.top1_agreement, 1 - 1 / samples))
+            limits = replace(limits, top1_agreement=min(limits.top1_agreement, (samples - 1) / samples))
         outputs = {}
         if precision is Precision.FP32:
             outputs = {output: allow_noise(limits, noise) for output, noise in (noise_db or {}).items()}
