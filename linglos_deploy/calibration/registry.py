@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import pkgutil
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 from linglos_deploy.calibration import methods
+from linglos_deploy.discovery import Catalogue, suggest
 from linglos_deploy.errors import UsageError
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
     from linglos_deploy.calibration.statistics import TensorStatistics
 
 ENTRY_POINTS = "linglos_deploy.threshold_methods"
 """Entry-point group through which other distributions add methods: a name, and ``module:function``."""
+
+_METHODS = Catalogue(methods, ENTRY_POINTS)
 
 LEVELS = 127
 """Steps on each side of zero of a symmetric INT8 tensor."""
@@ -62,12 +59,12 @@ def builtin_methods() -> tuple[str, ...]:
     >>> {"absmax", "mse"} <= set(builtin_methods())
     True
     """
-    return _modules_in(tuple(methods.__path__))
+    return _METHODS.own()
 
 
 def threshold_methods() -> tuple[str, ...]:
     """Return the names of all methods."""
-    return tuple(sorted({*builtin_methods(), *_from_others()}))
+    return _METHODS.names()
 
 
 def check_method(name: str) -> str:
@@ -76,14 +73,13 @@ def check_method(name: str) -> str:
     Raises:
         UsageError: There is none.
     """
-    if name in builtin_methods() or name in _from_others():
+    if name in _METHODS:
         return name
-    close = difflib.get_close_matches(name, threshold_methods(), n=1)
     raise UsageError(
         f"There is no threshold method '{name}'.",
         found=name,
         expected=", ".join(threshold_methods()),
-        next_step=f"did you mean '{close[0]}'?" if close else "--method weighted",
+        next_step=suggest(name, threshold_methods(), otherwise="--method weighted"),
     )
 
 
@@ -94,20 +90,5 @@ def load_method(name: str) -> ThresholdMethod:
         UsageError: There is none of this name.
     """
     check_method(name)
-    if name in builtin_methods():
-        module = importlib.import_module(f"{methods.__name__}.{name}")
-        found: ThresholdMethod = getattr(module, name)
-        return found
-    loaded: ThresholdMethod = _from_others()[name].load()
-    return loaded
-
-
-@cache
-def _modules_in(path: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(path)))
-
-
-def _from_others() -> dict[str, EntryPoint]:
-    from importlib.metadata import entry_points  # here, because --help imports this module
-
-    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    method: ThresholdMethod = _METHODS.load(name)
+    return method

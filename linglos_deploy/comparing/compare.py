@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import pkgutil
 from pathlib import Path
 from typing import Protocol
 
 from linglos_deploy.comparing import comparers
 from linglos_deploy.comparing.tolerances import Tolerances
+from linglos_deploy.discovery import Catalogue
 from linglos_deploy.errors import UsageError
 from linglos_deploy.kinds import Kind, kind_of, report_type
 from linglos_deploy.reports.comparison import ComparisonReport
 from linglos_deploy.reports.export import ExportReport
 from linglos_deploy.reports.parity import ParityOutcome, ParityReport
 from linglos_deploy.reports.profile import ProfileReport
+
+_COMPARERS = Catalogue(comparers)
 
 _REPORTS: dict[type | None, str] = {
     ParityOutcome: "parity",
@@ -88,17 +89,15 @@ def load_comparer(kind: str) -> tuple[Comparer, frozenset[str]]:
     Raises:
         UsageError: There is none.
     """
-    names = sorted(module.name for module in pkgutil.iter_modules(comparers.__path__))
-    if kind not in names:
+    if kind not in _COMPARERS:
         raise UsageError(
             f"Nothing compares {_named(kind)} with another one.",
             found=kind,
-            expected=", ".join(names),
+            expected=", ".join(_COMPARERS.names()),
             next_step="compare the bundles that they belong to",
         )
-    module = importlib.import_module(f"{comparers.__name__}.{kind}")
-    comparer: Comparer = getattr(module, f"compare_{kind}")
-    return comparer, frozenset(module.OBEYS)
+    comparer: Comparer = _COMPARERS.load(kind, f"compare_{kind}")
+    return comparer, frozenset(_COMPARERS.load(kind, "OBEYS"))
 
 
 def _named(kind: str) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.metadata
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from linglos_deploy.discovery import suggest
 from linglos_deploy.engines.compiler import Compiler, Probeable
 from linglos_deploy.errors import UsageError
 from linglos_deploy.reports.doctor import Probe
@@ -23,6 +23,9 @@ ENTRY_POINTS = "linglos_deploy.compilers"
 
 AUTO: tuple[str, ...] = ("tensorrt-rtx", "tensorrt")
 """What ``--engine auto`` tries. A CPU runs the graph itself just as well, so OpenVINO is for who asks for it."""
+
+
+_HELP = "see 'linglos-deploy doctor'"
 
 
 def _modules_in(folder: Path, package: str) -> dict[str, str]:
@@ -58,13 +61,8 @@ def check_choice(name: str) -> None:
             f"There is no engine '{name}'.",
             found=name,
             expected=", ".join(choices()),
-            next_step=_suggest(name, choices()),
+            next_step=suggest(name, choices(), otherwise=_HELP),
         )
-
-
-def _suggest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean '{close[0]}'?" if close else "see 'linglos-deploy doctor'"
 
 
 def entry_points(group: str) -> dict[str, str]:
@@ -83,7 +81,7 @@ def load_factory(name: str, known: Mapping[str, str], *, kind: str) -> Callable[
             f"There is no {kind} '{name}'.",
             found=name,
             expected=", ".join(known),
-            next_step=_suggest(name, known),
+            next_step=suggest(name, known, otherwise=_HELP),
         )
     module, _, attribute = known[name].partition(":")
     found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)

@@ -6,26 +6,23 @@ stand for one runtime to compute with them rather than around them.
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING
 
 from linglos_deploy.choices import Precision
 from linglos_deploy.compat import StrEnum
+from linglos_deploy.discovery import Catalogue, suggest
 from linglos_deploy.errors import UsageError
 from linglos_deploy.quantization import placements
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
     from linglos_deploy.artifacts import Lineage
 
 ENTRY_POINTS = "linglos_deploy.placements"
 """Entry-point group through which other distributions add placements: a name, and ``module:placement``."""
+
+_PLACEMENTS = Catalogue(placements, ENTRY_POINTS, spoken=True)
 
 DEFAULT = "tensorrt"
 """The placement that every runtime reads: symmetric, in front of layers."""
@@ -87,9 +84,7 @@ def placement_names() -> tuple[str, ...]:
     >>> placement_names()[0]
     'tensorrt'
     """
-    return tuple(
-        sorted({*_modules_in(tuple(placements.__path__)), *_from_others()}, key=lambda it: (it != DEFAULT, it))
-    )
+    return tuple(sorted(_PLACEMENTS.names(), key=lambda it: (it != DEFAULT, it)))
 
 
 def find_placement(name: str) -> Placement:
@@ -98,19 +93,14 @@ def find_placement(name: str) -> Placement:
     Raises:
         UsageError: There is none of this name.
     """
-    if name in _modules_in(tuple(placements.__path__)):
-        module = name.replace("-", "_")
-        found: Placement = getattr(importlib.import_module(f"{placements.__name__}.{module}"), module)
-        return found
-    if name in (others := _from_others()):
-        loaded: Placement = others[name].load()
-        return loaded
-    close = difflib.get_close_matches(name, placement_names(), n=1)
+    if name in _PLACEMENTS:
+        placement: Placement = _PLACEMENTS.load(name)
+        return placement
     raise UsageError(
         f"There is no placement '{name}' for INT8.",
         found=name,
         expected=", ".join(placement_names()),
-        next_step=f"did you mean '{close[0]}'?" if close else f"--target-runtime {DEFAULT}",
+        next_step=suggest(name, placement_names(), otherwise=f"--target-runtime {DEFAULT}"),
     )
 
 
@@ -158,14 +148,3 @@ def placement_of(lineage: Lineage) -> Placement | None:
         if isinstance(name, str):
             return find_placement(name)
     return None
-
-
-@cache
-def _modules_in(path: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(path)))
-
-
-def _from_others() -> dict[str, EntryPoint]:
-    from importlib.metadata import entry_points  # here, because --help imports this module
-
-    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}

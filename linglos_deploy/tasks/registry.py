@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import pkgutil
-from functools import cache
 from typing import TYPE_CHECKING
 
+from linglos_deploy.discovery import Catalogue, suggest
 from linglos_deploy.errors import UsageError
 from linglos_deploy.tasks import kinds
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
     from linglos_deploy.tasks.task import Task
 
 ENTRY_POINTS = "linglos_deploy.tasks"
 """Entry-point group through which other distributions add tasks: a name, and ``module:task``."""
+
+_TASKS = Catalogue(kinds, ENTRY_POINTS)
 
 CLASSIFY = "classify"
 """What a model is for where nobody says."""
@@ -32,7 +29,7 @@ def task_names() -> tuple[str, ...]:
     >>> {"classify", "features"} <= set(task_names())
     True
     """
-    return tuple(sorted({*_modules_in(tuple(kinds.__path__)), *_from_others()}))
+    return _TASKS.names()
 
 
 def check_task(name: str) -> str:
@@ -41,14 +38,13 @@ def check_task(name: str) -> str:
     Raises:
         UsageError: There is none.
     """
-    if name in _modules_in(tuple(kinds.__path__)) or name in _from_others():
+    if name in _TASKS:
         return name
-    close = difflib.get_close_matches(name, task_names(), n=1)
     raise UsageError(
         f"There is no task '{name}'.",
         found=name,
         expected=", ".join(task_names()),
-        next_step=f"did you mean '{close[0]}'?" if close else f"--task {CLASSIFY}",
+        next_step=suggest(name, task_names(), otherwise=f"--task {CLASSIFY}"),
     )
 
 
@@ -59,11 +55,8 @@ def load_task(name: str) -> Task:
         UsageError: There is none of this name.
     """
     check_task(name)
-    if name in _modules_in(tuple(kinds.__path__)):
-        found: Task = getattr(importlib.import_module(f"{kinds.__name__}.{name}"), name)
-        return found
-    loaded: Task = _from_others()[name].load()
-    return loaded
+    task: Task = _TASKS.load(name)
+    return task
 
 
 def parse_settings(texts: list[str] | None) -> dict[str, str]:
@@ -87,14 +80,3 @@ def parse_settings(texts: list[str] | None) -> dict[str, str]:
             )
         chosen[name] = value
     return chosen
-
-
-@cache
-def _modules_in(path: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(path)))
-
-
-def _from_others() -> dict[str, EntryPoint]:
-    from importlib.metadata import entry_points  # here, because --help imports this module
-
-    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import pkgutil
-from functools import cache
 from typing import TYPE_CHECKING
 
+from linglos_deploy.discovery import Catalogue, suggest
 from linglos_deploy.errors import UsageError
 from linglos_deploy.exporters.decompositions import forms
 
@@ -24,13 +21,16 @@ REFERENCE = "reference"
 """As trained: nothing is replaced."""
 
 
+_FORMS = Catalogue(forms)
+
+
 def form_names() -> tuple[str, ...]:
     """Return the names of the forms that replace the one as trained.
 
     >>> {"pooled", "reassociated"} <= set(form_names())
     True
     """
-    return _modules_in(tuple(forms.__path__))
+    return _FORMS.names()
 
 
 def decompositions() -> tuple[str, ...]:
@@ -46,12 +46,11 @@ def check_decomposition(name: str) -> str:
     """
     if name in decompositions():
         return name
-    close = difflib.get_close_matches(name, decompositions(), n=1)
     raise UsageError(
         f"There is no decomposition '{name}'.",
         found=name,
         expected=", ".join(decompositions()),
-        next_step=f"did you mean '{close[0]}'?" if close else f"--decomposition {AUTO}",
+        next_step=suggest(name, decompositions(), otherwise=f"--decomposition {AUTO}"),
     )
 
 
@@ -65,10 +64,5 @@ def load_form(name: str) -> Form:
         raise UsageError(
             f"'{name}' is no form that attention can be rewritten into.", found=name, expected=", ".join(form_names())
         )
-    found: Form = importlib.import_module(f"{forms.__name__}.{name}").FORM
-    return found
-
-
-@cache
-def _modules_in(path: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(path)))
+    form: Form = _FORMS.load(name, "FORM")
+    return form
