@@ -10,13 +10,13 @@ A file has one table a command, keys named like the long options without their d
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from linglos_deploy.compat import tomllib
+from linglos_deploy.discovery import suggest
 from linglos_deploy.errors import UsageError
 from linglos_deploy.files import atomic_file
 
@@ -59,12 +59,12 @@ def read_options(
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
+            spelled = sorted(option.replace("_", "-") for option in known)
             raise UsageError(
                 f"'{key}' in {source} is not an option of '{command}'.",
                 found=f"{key} = {value!r}",
-                expected=", ".join(sorted(name.replace("_", "-") for name in known)),
-                next_step=f"did you mean '{close[0].replace('_', '-')}'?" if close else "remove the line",
+                expected=", ".join(spelled),
+                next_step=suggest(key, spelled, otherwise="remove the line"),
             )
         options[name] = value
     return options
@@ -73,13 +73,16 @@ def read_options(
 def _check_tables(tables: Mapping[str, Any], commands: Collection[str], *, source: str) -> None:
     for name, table in tables.items():
         if name not in commands:
-            close = difflib.get_close_matches(name, commands, n=1)
             raise UsageError(
                 f"'{name}' in {source} is not a command.",
                 found=f"[{name}]" if isinstance(table, dict) else f"{name} = {table!r} outside of every table",
-                expected=", ".join(f"[{command}]" for command in commands),
-                next_step=f"did you mean '[{close[0]}]'?" if close else "put options into their command's table",
+                expected=", ".join(map(_heading, commands)),
+                next_step=suggest(name, commands, typed=_heading, otherwise="put options into their command's table"),
             )
+
+
+def _heading(command: str) -> str:
+    return f"[{command}]"
 
 
 def write_options(options: Mapping[str, Any], command: str, file: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -67,14 +67,20 @@ class Catalogue:
         return {point.name: point for point in entry_points(group=self.entry_points)}
 
 
-def suggest(name: str, known: Iterable[str], *, otherwise: str) -> str:
+def suggest(name: str, known: Iterable[str], *, otherwise: str, typed: Callable[[str], object] = str) -> str:
     """Return what to type next instead of a name that nothing has.
+
+    Args:
+        name: What was typed.
+        known: What there is.
+        otherwise: The next step where nothing comes near.
+        typed: How a name of ``known`` is typed, where that is more than the name.
 
     >>> suggest("mze", ("absmax", "mse"), otherwise="--method mse")
     "did you mean 'mse'?"
     """
     close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean '{close[0]}'?" if close else otherwise
+    return f"did you mean '{typed(close[0])}'?" if close else otherwise
 
 
 @cache

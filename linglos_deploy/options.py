@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from linglos_deploy.calibration.registry import builtin_methods, threshold_methods
+from linglos_deploy.discovery import suggest
 from linglos_deploy.errors import UsageError
 from linglos_deploy.images.layout import Layout
 from linglos_deploy.images.options import PreprocessOptions
@@ -38,13 +38,17 @@ def must_exist(param: typer.CallbackParam, value: P) -> P:
     paths = [value] if isinstance(value, Path) else value or []
     for path in paths:
         if not path.exists():
-            near = difflib.get_close_matches(path.name, _names_beside(path), n=1)
             option = max(param.opts, key=len) if param.opts and param.opts[0].startswith("-") else None
             raise UsageError(
                 f"There is nothing at '{path}'.",
                 found="nothing" + (f", named by {option}" if option else ""),
                 expected=f"{getattr(param, 'metavar', None) or 'PATH'}: {getattr(param, 'help', '')}",
-                next_step=f"did you mean '{path.with_name(near[0])}'?" if near else "check the path",
+                next_step=suggest(
+                    path.name,
+                    _names_beside(path),
+                    typed=path.with_name,
+                    otherwise="check the path",
+                ),
             )
     return value
 

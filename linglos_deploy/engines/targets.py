@@ -5,10 +5,10 @@ Compute capabilities are those of NVIDIA's list (developer.nvidia.com/cuda-gpus)
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, replace
 
 from linglos_deploy.choices import HardwareCompatibility
+from linglos_deploy.discovery import suggest
 from linglos_deploy.engines.spec import BuildSpec
 from linglos_deploy.errors import UsageError
 
@@ -105,11 +105,10 @@ def find_preset(name: str) -> Preset:
     """
     if name in PRESETS:
         return PRESETS[name]
-    close = difflib.get_close_matches(name, PRESETS, n=1)
     raise UsageError(
         f"There is no target '{name}'.",
         expected=", ".join(PRESETS),
-        next_step=f"did you mean '{close[0]}'?" if close else "leave out --target for the GPU at hand",
+        next_step=suggest(name, PRESETS, otherwise="leave out --target for the GPU at hand"),
     )
 
 

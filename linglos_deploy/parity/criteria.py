@@ -20,7 +20,6 @@ What is said of one set of images comes after what is said of all, and what is s
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from typing import Any
 
 from linglos_deploy.choices import Precision
 from linglos_deploy.compat import tomllib
+from linglos_deploy.discovery import suggest
 from linglos_deploy.errors import UsageError
 from linglos_deploy.parity.verdict import Criteria, Limits
 from linglos_deploy.reports.parity import ParityReport
@@ -222,10 +222,9 @@ def _table(value: Any, what: str) -> Mapping[str, Any]:
 def _known(name: str, names: tuple[str, ...], what: str, source: str) -> str:
     if name in names:
         return name
-    close = difflib.get_close_matches(name, names, n=1)
     raise UsageError(
         f"There is no {what} '{name}' ({source}).",
         found=name,
         expected=", ".join(names),
-        next_step=f"did you mean '{close[0]}'?" if close else "see docs/parity.md for an example",
+        next_step=suggest(name, names, otherwise="see docs/parity.md for an example"),
     )
