@@ -477,7 +477,7 @@ def profile(
     from linglos_deploy.profiling.plan import LatencyBudget, MeasurementPlan
 
     plan = plan or MeasurementPlan()
-    groups = candidates_by_path([Path(model) for model in models], backends, access)
+    groups = candidates_by_path([Path(model) for model in models], backends, access, progress=progress)
     budget = None if max_p50_ms is None else LatencyBudget(max_p50_ms)
     if gate is not None:
         return measure_with_gate(groups, plan, limit=gate, budget=budget, progress=progress)

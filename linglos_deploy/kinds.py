@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from linglos_deploy.backends import registry
+from linglos_deploy.backends.cpu import Int8Mode
 from linglos_deploy.bundle import MANIFEST, is_bundle, open_bundle
 from linglos_deploy.compat import StrEnum
 from linglos_deploy.errors import ArtifactError, UsageError
 from linglos_deploy.profiling.access import EngineAccess
-from linglos_deploy.profiling.plan import Candidate
+from linglos_deploy.profiling.plan import Candidate, OptionValue
+from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.reports.comparison import ComparisonReport
 from linglos_deploy.reports.doctor import DoctorReport
 from linglos_deploy.reports.export import ExportReport
@@ -101,35 +106,38 @@ def models_of(path: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     )
 
 
-def profile_candidates(
-    paths: Sequence[Path], backends: Sequence[str], access: EngineAccess | None = None
-) -> list[Candidate]:
-    """Return what ``profile`` measures: every graph on every backend, every engine on its own.
+def candidates_by_path(
+    paths: Sequence[Path], backends: Sequence[str], access: EngineAccess | None = None, *, progress: Progress = SILENT
+) -> list[list[Candidate]]:
+    """Return what ``profile`` measures for each path, as it is deployed: graphs on backends, every engine on its own.
+
+    An INT8 graph runs with the kernels that a deployment uses. One of a bundle is measured on the backends that it is
+    made for; a graph that is named by itself, on all.
 
     Args:
         paths: Bundles, graphs and engines.
         backends: What runs the graphs.
         access: What engines need to be opened, beyond their files.
+        progress: Told which graphs of a bundle are left out.
 
     Raises:
         ArtifactError: There is nothing at a path, or a bundle is damaged.
         UsageError: A path is neither a bundle nor a model, or no engine has a use for what ``access`` says.
     """
-    return [candidate for group in candidates_by_path(paths, backends, access) for candidate in group]
-
-
-def candidates_by_path(
-    paths: Sequence[Path], backends: Sequence[str], access: EngineAccess | None = None
-) -> list[list[Candidate]]:
-    """Return what ``profile`` measures for each path; see :func:`profile_candidates`."""
     access = access or EngineAccess()
     groups: list[list[Candidate]] = []
     for path, prefix in zip(paths, _prefixes(paths), strict=True):
         graphs, engines = models_of(path)
         of_graphs = [
-            Candidate(backend, graph, label=f"{prefix}{graph.name} · {backend}", device=access.device)
-            for graph in graphs
-            for backend in backends
+            Candidate(
+                backend,
+                graph,
+                label=f"{prefix}{graph.name} · {backend}",
+                options=_deployed_options(backend),
+                device=access.device,
+            )
+            for graph, runtimes in zip(graphs, _runtimes(path, graphs, backends, progress), strict=True)
+            for backend in runtimes
         ]
         of_engines = [
             access.candidate(engine_backend(engine), engine, label=f"{prefix}{engine.name}") for engine in engines
@@ -137,6 +145,29 @@ def candidates_by_path(
         groups.append([*of_graphs, *of_engines])
     access.check_used([candidate for group in groups for candidate in group])
     return groups
+
+
+def _runtimes(
+    path: Path, graphs: Sequence[Path], backends: Sequence[str], progress: Progress
+) -> Sequence[Sequence[str]]:
+    """Return the backends on which each graph's time means something."""
+    if kind_of(path) is not Kind.BUNDLE:
+        return [backends] * len(graphs)
+    entries, machine = open_bundle(path).manifest.graphs, platform.machine()
+    chosen = [[it for it in backends if not entry.runtimes or entry.serves(it, machine)] for entry in entries]
+    left = [
+        f"{entry.file} ({', '.join(entry.runtimes)})" for entry, few in zip(entries, chosen, strict=True) if not few
+    ]
+    if left:
+        progress.warn(
+            f"not measured, because made for other runtimes than {', '.join(backends)}: {'; '.join(left)}; "
+            f"name a file, such as {path / left[0].split(' ')[0]}, to measure it all the same"
+        )
+    return chosen
+
+
+def _deployed_options(backend: str) -> dict[str, OptionValue]:
+    return {"int8": Int8Mode.SAFE.value} if "int8" in signature(registry.factory(backend)).parameters else {}
 
 
 def _prefixes(paths: Sequence[Path]) -> list[str]:
