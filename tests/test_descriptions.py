@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linglos_deploy import descriptions
+from linglos_deploy.bundle import FileEntry, GraphEntry, InputKind
 from linglos_deploy.inspection import TableSummary, TensorSummary
 from linglos_deploy.quantization.plan import NodeDecision, QuantPlan
 from linglos_deploy.quantization.scheme import QuantScheme
@@ -17,6 +18,7 @@ from linglos_deploy.reports.document import Cell, Column, Table
 from linglos_deploy.reports.html import to_html
 from linglos_deploy.reports.markdown import to_markdown
 from linglos_deploy.reports.text import fit, shorten, to_text
+from tests.test_bundle import SIGNATURE, manifest
 
 assert descriptions  # registered how everything looks
 
@@ -137,3 +139,20 @@ def test_only_images_are_called_images() -> None:
     assert "ranges from 3 images" in to_text([replace(plan(1, 0), preprocess_digest="ef" * 32)])
     assert "seen on 3 images" in to_text([table(tensor("a"))])
     assert "seen on 3 synthetic samples" in to_text([replace(table(tensor("a"), synthetic=True), of_images=False)])
+
+
+def test_a_bundle_says_what_each_graph_is_made_for_and_how_onnxruntime_must_be_told() -> None:
+    made_for_x86 = GraphEntry(
+        "model.int8.x86.onnx",
+        "int8",
+        InputKind.TENSOR,
+        SIGNATURE,
+        session_options={"session.x64quantprecision": "1"},
+        runtimes=("onnxruntime",),
+        machines=("x86_64", "AMD64"),
+    )
+    files = {name: FileEntry(8, "ab" * 32) for name in ("model.onnx", made_for_x86.file)}
+    held = replace(manifest(), graphs=(*manifest().graphs, made_for_x86), files=files)
+    shown = to_text([held], width=200)
+    assert "any ONNX runtime" in shown
+    assert "onnxruntime on x86_64, AMD64; onnxruntime with session.x64quantprecision=1" in shown

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from linglos_deploy.bundle import Manifest
+from linglos_deploy.bundle import GraphEntry, Manifest
 from linglos_deploy.descriptions.common import made_by, signature_table
 from linglos_deploy.reports.document import Cell, Column, Section, Table, sections_of
 from linglos_deploy.reports.numbers import file_size
@@ -40,10 +38,8 @@ def _files(manifest: Manifest) -> Table:
     )
     rows = []
     for graph in manifest.graphs:
-        options = _options(graph.session_options)
-        runs_on = f"onnxruntime ({options})" if options else "any ONNX runtime"
         size = file_size(manifest.files[graph.file].bytes)
-        rows.append((Cell(graph.file), Cell(graph.precision), Cell(graph.input), Cell(size), Cell(runs_on)))
+        rows.append((Cell(graph.file), Cell(graph.precision), Cell(graph.input), Cell(size), Cell(_made_for(graph))))
     for engine in manifest.engines:
         runs_on = ", ".join([engine.backend, *(f"{key} {value}" for key, value in engine.requirements.items())])
         size = file_size(manifest.files[engine.file].bytes)
@@ -51,5 +47,9 @@ def _files(manifest: Manifest) -> Table:
     return Table("Graphs and engines", columns, tuple(rows))
 
 
-def _options(options: Mapping[str, str]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in options.items())
+def _made_for(graph: GraphEntry) -> str:
+    """Return the runtimes and processors that a graph is made for, and what ONNX Runtime must be told to run it."""
+    runtimes = ", ".join(graph.runtimes) or "any ONNX runtime"
+    machines = f" on {', '.join(graph.machines)}" if graph.machines else ""
+    options = ", ".join(f"{name}={value}" for name, value in graph.session_options.items())
+    return f"{runtimes}{machines}" + (f"; onnxruntime with {options}" if options else "")
