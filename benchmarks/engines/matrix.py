@@ -218,7 +218,7 @@ def graph_for(engine: str, report: ExportReport) -> str:
     """Return the graph of a bundle that is made for a compiler, or the one that every runtime reads."""
     files = {file.name for file in Path(report.bundle).glob("*.onnx")}
     own = find_placement(engine).graph_name(Precision(report.precision)) if engine in placement_names() else None
-    return own if own in files else f"model.{report.precision}.onnx"
+    return next(name for name in (own, f"model.{report.precision}.onnx", "model.onnx") if name in files)
 
 
 def check_bundle(report: ExportReport, plan: Path) -> Iterator[str]:

@@ -96,12 +96,19 @@ def test_a_cell_is_a_whole_bundle_whose_engine_is_checked(
         ("openvino", "fp16", "model.fp16.onnx"),
         ("openvino", "int8+fp16", "model.int8+fp16.onnx"),
         ("tensorrt-rtx", "int8", "model.int8.onnx"),
+        ("openvino", "fp32", "model.onnx"),
     ],
 )
 def test_each_compiler_gets_the_graph_that_is_made_for_it(
     matrix: ModuleType, tmp_path: Path, engine: str, precision: str, expected: str
 ):
-    for name in ("model.int8.onnx", "model.int8.openvino.onnx", "model.fp16.onnx", "model.int8+fp16.onnx"):
+    for name in (
+        "model.onnx",
+        "model.int8.onnx",
+        "model.int8.openvino.onnx",
+        "model.fp16.onnx",
+        "model.int8+fp16.onnx",
+    ):
         (tmp_path / name).touch()
     report = SimpleNamespace(bundle=str(tmp_path), precision=precision)
     assert matrix.graph_for(engine, report) == expected
