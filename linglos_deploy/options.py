@@ -199,7 +199,7 @@ Containers = Annotated[
     list[str] | None,
     typer.Option(
         "--container",
-        metavar="triton|epcontext",
+        metavar="triton|deepstream|epcontext",
         help="Also write the engine as another runtime takes it (repeatable); not yet run on a GPU.",
     ),
 ]

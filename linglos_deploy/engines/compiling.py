@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,9 +97,14 @@ def compile_graph(
     engines, outcomes = [], []
     for name, compiler in compilers.items():
         spec = engine_options.spec(model.signature, backend=name, nominal_size=nominal, divisor=divisor)
+        wanted = [container for container in containers if name in container.compilers]
+        for container in wanted:
+            if container.check is not None:
+                container.check(model, spec)
         try:
             engine, outcome = _compile(compiler, model, spec, folder=folder, progress=progress)
-            outcome = replace(outcome, containers=_contain(engine, containers, progress))
+            made = [_contain(engine, it, compiler, model, spec, progress=progress) for it in wanted]
+            outcome = replace(outcome, containers=tuple(made))
         except (BuildError, MissingDependencyError) as error:
             if choice != AUTO:
                 raise
@@ -131,17 +136,25 @@ def _compile(
     return engine, outcome
 
 
-def _contain(engine: EngineArtifact, containers: Sequence[Container], progress: Progress) -> tuple[str, ...]:
-    """Write the containers whose runtimes read this engine, beside it; return the names of their folders."""
-    made = []
-    for container in containers:
-        if engine.backend in container.compilers:
-            target = engine.path.with_name(f"{engine.path.stem}.{container.name}")
-            with atomic_directory(target, replace=True) as partial:
-                container.write(engine.path, read_record(engine.path), partial)
-            made.append(target.name)
-            progress.warn(f"'{target.name}' for {container.title} follows its documentation; it has not been run yet")
-    return tuple(made)
+def _contain(
+    engine: EngineArtifact,
+    container: Container,
+    compiler: Compiler,
+    model: OnnxArtifact,
+    spec: BuildSpec,
+    *,
+    progress: Progress,
+) -> str:
+    """Write a container beside an engine; return the name of its folder."""
+    target = engine.path.with_name(f"{engine.path.stem}.{container.name}")
+    with atomic_directory(target, replace=True) as partial:
+        plan = engine.path
+        if container.graph is not None:
+            own = container.graph(model, partial)
+            plan = compiler.compile(own, spec, out=partial / f"{own.path.stem}.engine", progress=progress).path
+        container.write(plan, read_record(plan), partial)
+    progress.warn(f"'{target.name}' for {container.title} follows its documentation; it has not been run yet")
+    return target.name
 
 
 def _failed(name: str, model: OnnxArtifact, error: LinglosError) -> EngineOutcome:

@@ -125,9 +125,16 @@ def covers(profile: SizeProfile, size: Size) -> bool:
 
 
 def around(size: Size, divisor: int) -> SizeProfile:
-    """Return the profile from half to twice of a size, which is the best one."""
+    """Return the profile from half to twice of a size, which is the best one.
+
+    Its smallest sides are multiples of ``divisor``, or those of ``size`` where that is smaller:
+
+    >>> around((224, 20), 32)
+    ((96, 20), (224, 20), (448, 40))
+    """
     height, width = size
-    return _down((height // 2, width // 2), divisor), size, (2 * height, 2 * width)
+    low, narrow = _down((height // 2, width // 2), divisor)
+    return (min(low, height), min(narrow, width)), size, (2 * height, 2 * width)
 
 
 def _down(size: Size, divisor: int) -> Size:

@@ -1,6 +1,7 @@
 """Folders in which other runtimes find an engine of ours: the same plan, with the description that they read.
 
-Written from the formats' public documentation. None of them has been run on a GPU yet.
+A runtime that needs the graph in another form gets an engine of that. Written from the formats' public documentation;
+none of them has been run on a GPU yet.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from linglos_deploy.engines.containers.base import Container
+from linglos_deploy.engines.containers.deepstream import DEEPSTREAM
 from linglos_deploy.engines.containers.epcontext import EPCONTEXT
 from linglos_deploy.engines.containers.triton import TRITON
 from linglos_deploy.errors import UsageError
 
-CONTAINERS = {container.name: container for container in (TRITON, EPCONTEXT)}
+CONTAINERS = {container.name: container for container in (TRITON, DEEPSTREAM, EPCONTEXT)}
 """All containers by name."""
 
 

@@ -16,6 +16,8 @@ PROOF = "backends/trt/test_trt_precision.py"
 CACHE = "engines/test_cache.py"
 PREFLIGHT = "engines/test_preflight.py"
 PROFILES = "engines/test_profiles.py"
+DEEPSTREAM = "engines/containers/deepstream.py"
+STREAMS = "engines/test_deepstream.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,6 +428,63 @@ MUTATIONS = (
         '        (spec.tf32, "--tf32"),\n',
         "",
         f"{PREFLIGHT}::test_the_rebuild_command_repeats_every_choice_and_adds_the_gpu_at_hand",
+    ),
+    # -- containers --------------------------------------------------------------------------------------------
+    Mutation(
+        "the config file asks for pixels from 0 to 1",
+        DEEPSTREAM,
+        '"net-scale-factor=1.0"',
+        '"net-scale-factor=0.0039215697906911373"',
+        f"{STREAMS}::test_the_folder_has_all_that_its_config_file_names_and_the_engine_is_of_its_own_graph",
+    ),
+    Mutation(
+        "answers stay logits where probabilities are read",
+        DEEPSTREAM,
+        '"Softmax", [logits]',
+        '"Identity", [logits]',
+        f"{STREAMS}::test_its_graph_takes_pixels_and_answers_with_the_probabilities_of_the_graph_it_came_from",
+    ),
+    Mutation(
+        "pixels are not divided by the standard deviation",
+        DEEPSTREAM,
+        '"deepstream/Div" if name == image',
+        '"deepstream/Sub" if name == image',
+        f"{STREAMS}::test_its_graph_takes_pixels_and_answers_with_the_probabilities_of_the_graph_it_came_from",
+    ),
+    Mutation(
+        "the batch is that of the last profile",
+        DEEPSTREAM,
+        "record.spec.profiles[0][record.signature.input_names[0]].max",
+        "record.spec.profiles[-1][record.signature.input_names[0]].max",
+        f"{STREAMS}::test_the_folder_has_all_that_its_config_file_names_and_the_engine_is_of_its_own_graph",
+    ),
+    Mutation(
+        "a detector passes for a classifier",
+        DEEPSTREAM,
+        'if task != "classify":',
+        "if task is None:",
+        f"{STREAMS}::test_what_nvinfer_cannot_feed_or_read_is_refused_before_anything_is_built",
+    ),
+    Mutation(
+        "frames of any size are promised",
+        DEEPSTREAM,
+        "    _input_shape(model, spec)\n\n\ndef pixels",
+        "\n\ndef pixels",
+        f"{STREAMS}::test_what_nvinfer_cannot_feed_or_read_is_refused_before_anything_is_built",
+    ),
+    Mutation(
+        "a label with a separator becomes two",
+        DEEPSTREAM,
+        'set(label) & set(";',
+        'set(label) & set("',
+        f"{STREAMS}::test_what_nvinfer_cannot_feed_or_read_is_refused_before_anything_is_built",
+    ),
+    Mutation(
+        "the folder holds the engine of the ordinary graph",
+        "engines/compiling.py",
+        "plan = compiler.compile(own, spec,",
+        "plan = compiler.compile(model, spec,",
+        f"{STREAMS}::test_the_folder_has_all_that_its_config_file_names_and_the_engine_is_of_its_own_graph",
     ),
 )
 """All faults; the text of each is looked for by a test, so that the list does not outlive the code."""
