@@ -76,6 +76,7 @@ class ChannelSums:
                 channels=tuple(sorted(group)),
                 rms=float(math.sqrt(self._square[group].sum() / (self._values * len(group)))),
                 sqnr_db=_decibels(float(variances[group].sum()), float(self._noise[group].sum())),
+                mean_db=_decibels(float(self._square[group].sum()), float(self._noise[group].sum())),
             )
             for group in groups
         )

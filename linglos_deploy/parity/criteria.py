@@ -93,6 +93,9 @@ class CriteriaFile:
             {name: replace(own, **self.everywhere) for name, own in outputs.items()},
             criteria.indices,
             criteria.views,
+            frozenset(self.everywhere).union(
+                *(changes for part in parts if part for changes in (part.limits, *part.outputs.values()))
+            ),
         )
 
     def strangers(self, reports: Sequence[ParityReport]) -> tuple[str, ...]:

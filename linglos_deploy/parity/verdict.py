@@ -127,6 +127,11 @@ _STRICT_DB = 30.0
 """How far below that noise the limit lies at most where float32 holds more than the default asks for. 22 dB were seen:
 a rewritten attention rounds elsewhere than its module, and odd images make more of it than the measured ones."""
 _LEAST_FLOAT32_DB = 25.0
+_ROUNDED_DB = {Precision.FP32: ENOUGH_DB, Precision.FP16: 50.0, Precision.BF16: 32.0}
+"""What the last bit of an output's own element type leaves of it, less 15 dB for what comes before: an output that
+varies by a thousandth of itself cannot hold its variation in 16 bits. INT8 graphs give float32, or 16 bits beside."""
+AROUND_MEANS = ("variation_db", "group_db")
+"""Limits on an output's variation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +145,8 @@ class Criteria:
         indices: Outputs whose numbers are class indices.
         views: How the reference's and the candidate's output are made comparable, for outputs whose rows have no fixed
             order: each gives pairs of arrays, by part. Limits on ``output.part`` are those of the part.
+        asked: Limits that somebody asked for, which are held as they stand; others yield to what rounding leaves of an
+            output's variation.
     """
 
     precision: Precision
@@ -147,6 +154,7 @@ class Criteria:
     outputs: Mapping[str, Limits] = field(default_factory=dict)
     indices: frozenset[str] = frozenset()
     views: Mapping[str, View] = field(default_factory=dict)
+    asked: frozenset[str] = frozenset()
 
     @classmethod
     def for_precision(
@@ -300,7 +308,7 @@ def check_parity(
         )
     inputs = digest_of(reference)
     outputs = tuple(
-        _judge(part, difference, criteria.of(part), images, inputs)
+        _judge(part, difference, criteria, images, inputs)
         for output, parts in differences.items()
         if output not in misshapen
         for part, difference in parts.items()
@@ -329,6 +337,18 @@ def judge(metrics: OutputMetrics, limits: Limits) -> tuple[CriterionResult, ...]
     return tuple(results)
 
 
+def within_rounding(limits: Limits, metrics: OutputMetrics, criteria: Criteria) -> Limits:
+    """Return limits on variation as far as the output's own rounding lets it vary; those that were asked for stay."""
+    held = _ROUNDED_DB[criteria.precision.floating]
+    variation, group = (None if name in criteria.asked else getattr(limits, name) for name in AROUND_MEANS)
+    if variation is not None and metrics.variation_db is not None:
+        limits = replace(limits, variation_db=min(variation, held - (metrics.sqnr_db - metrics.variation_db)))
+    if group is not None and metrics.groups:
+        room = min(one.sqnr_db - min(group, held - (one.mean_db - one.sqnr_db)) for one in metrics.groups)
+        limits = replace(limits, group_db=min(one.sqnr_db for one in metrics.groups) - room)
+    return limits
+
+
 def _misshapen(output: str, images: str, wanted: tuple[int, ...], found: tuple[int, ...]) -> Finding:
     where = f" on {images} images" if images else ""
     return Finding(f"{output}{where} has the reference's shape", False, str(list(found)), str(list(wanted)))
@@ -342,8 +362,9 @@ def _measured(metrics: OutputMetrics) -> Iterator[tuple[Metric, float | None]]:
             yield metric, getattr(metrics, metric)
 
 
-def _judge(output: str, difference: Difference, limits: Limits, images: str, inputs: str) -> OutputParity:
+def _judge(output: str, difference: Difference, criteria: Criteria, images: str, inputs: str) -> OutputParity:
     metrics = difference.metrics()
+    limits = within_rounding(criteria.of(output), metrics, criteria)
     return OutputParity(
         output=output,
         metrics=metrics,

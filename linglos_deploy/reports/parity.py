@@ -53,11 +53,13 @@ class ChannelGroup:
         channels: Their indices.
         rms: Root of the mean square of the reference over them.
         sqnr_db: SQNR around the mean of each channel.
+        mean_db: SQNR of the channels as they are, with their means.
     """
 
     channels: tuple[int, ...]
     rms: float
     sqnr_db: float
+    mean_db: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

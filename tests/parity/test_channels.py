@@ -7,8 +7,9 @@ import pytest
 from scipy.stats import entropy
 
 from linglos_deploy.choices import Precision
+from linglos_deploy.parity.criteria import read_criteria
 from linglos_deploy.parity.metrics import Difference, compare
-from linglos_deploy.parity.verdict import Criteria, judge
+from linglos_deploy.parity.verdict import Criteria, judge, within_rounding
 from linglos_deploy.reports.parity import Metric
 
 RNG = np.random.default_rng(0)
@@ -48,6 +49,38 @@ def test_an_output_that_hardly_varies_does_not_pass_by_its_mean() -> None:
     assert Metric.VARIATION_DB in failed
     untrained = Criteria.for_precision(Precision.INT8, trained=False).limits
     assert Metric.VARIATION_DB not in {result.metric for result in judge(metrics, untrained)}
+
+
+ROUNDED = [(Precision.FP32, 2.0**-24), (Precision.FP16, 2.0**-11), (Precision.BF16, 2.0**-8)]
+
+
+@pytest.mark.parametrize(("precision", "step"), ROUNDED)
+def test_what_varies_by_less_than_its_own_rounding_is_not_held_to_its_variation(
+    precision: Precision, step: float
+) -> None:
+    """A saturated sigmoid, in a vector and as a channel of a map beside one of another size."""
+    sure = 1 - 3 * step * RNG.uniform(size=(16, 3))
+    beside = np.stack([900 * RNG.normal(size=(16, 8, 8)), 1 - 3 * step * RNG.uniform(size=(16, 8, 8))], axis=1)
+    criteria = Criteria.for_precision(precision)
+    for wanted in (sure, beside):
+        metrics = compare(wanted, wanted + step * RNG.uniform(-1, 1, wanted.shape))
+        alone = {result.metric for result in judge(metrics, criteria.limits) if not result.passed}
+        assert alone & {Metric.VARIATION_DB, Metric.GROUP_DB}
+        rounded = judge(metrics, within_rounding(criteria.limits, metrics, criteria))
+        assert all(result.passed for result in rounded if result.metric in (Metric.VARIATION_DB, Metric.GROUP_DB))
+        file = read_criteria(None, {"variation_db": 20, "group_db": 20}).apply(criteria, backend="onnxruntime")
+        held = judge(metrics, within_rounding(file.limits, metrics, file))
+        assert not all(result.passed for result in held)
+
+
+def test_one_channel_that_cannot_vary_excuses_no_other() -> None:
+    sure, scores = 1e3 - 1e-3 * RNG.uniform(size=(64, 1, 9)), RNG.uniform(size=(64, 2, 9))
+    noisy = np.concatenate([sure, scores + 0.3 * RNG.normal(size=scores.shape)], axis=1)
+    criteria = Criteria.for_precision(Precision.FP16)
+    noisy[:, 0] += 0.3 * RNG.normal(size=noisy[:, 0].shape)
+    metrics = compare(np.concatenate([sure, scores], axis=1), noisy)
+    failed = [it.metric for it in judge(metrics, within_rounding(criteria.limits, metrics, criteria)) if not it.passed]
+    assert Metric.GROUP_DB in failed
 
 
 def test_sums_do_not_depend_on_how_the_samples_are_batched() -> None:
