@@ -16,11 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact, TorchModel, load_onnx, tool_versions
+from linglos_deploy.artifacts import (
+    BATCH_AXIS,
+    EngineArtifact,
+    OnnxArtifact,
+    TorchModel,
+    load_onnx,
+    tool_versions,
+)
 from linglos_deploy.backends import registry
 from linglos_deploy.backends.base import Runtime
-from linglos_deploy.backends.batching import AnyBatch
 from linglos_deploy.backends.cpu import Int8Mode
+from linglos_deploy.backends.images_first import ImagesFirst
 from linglos_deploy.backends.onnxruntime import EXACT_SESSION_OPTIONS, OnnxRuntime
 from linglos_deploy.backends.pytorch import PyTorch
 from linglos_deploy.bundle import GOLDEN, SCHEMA, EngineEntry, Golden, GraphEntry, InputKind, Manifest, seal_bundle
@@ -304,8 +311,9 @@ def check_outputs(model: TorchModel) -> None:
             answers = {name: np.asarray(value) for name, value in runner.run(images).items()}
     except LinglosError:
         return  # a module that takes one image only: exporting says what is wrong with it, or nothing is
+    first = {spec.name: spec.dims[:1] for spec in runner.signature.outputs}  # as batches of several sizes showed
     odd = [
-        f"'{name}' of shape {list(answer.shape)}" for name, answer in answers.items() if answer.shape[:1] != (count,)
+        f"'{name}' of shape {list(answer.shape)}" for name, answer in answers.items() if first[name] != (BATCH_AXIS,)
     ]
     if odd:
         raise UsageError(
@@ -365,8 +373,8 @@ class Work:
 
     @property
     def runtime(self) -> Runtime:
-        """The runtime that checks graphs, INT8 exact, any number of images at a time."""
-        return AnyBatch(OnnxRuntime(threads=self.request.threads))
+        """The runtime that checks graphs, INT8 exact, any number of images at a time, first in each output."""
+        return ImagesFirst(OnnxRuntime(threads=self.request.threads))
 
     @property
     def takes_pixels(self) -> bool:
@@ -588,7 +596,7 @@ def check_parity(work: Work, graphs: Sequence[OnnxArtifact], engines: Sequence[E
         return images.batches(BATCH, signature=signature)
 
     with ExitStack() as stack:
-        runner = stack.enter_context(PyTorch().open(work.model))
+        runner = stack.enter_context(ImagesFirst(PyTorch()).open(work.model))
         noise = pytorch_noise(work.model, first_images(batches(runner.signature), NOISE_IMAGES))
         recording = stack.enter_context(
             recorded(runner, batches(runner.signature), source="PyTorch", ids=images.ids, progress=progress)
@@ -685,14 +693,17 @@ def targets_of(graphs: Sequence[OnnxArtifact]) -> tuple[Target, ...]:
 
 
 def make_golden(work: Work, graphs: Sequence[OnnxArtifact]) -> Golden:
-    """Write pixels, preprocessed input and outputs of a few images, and say how closely a loader must follow."""
+    """Write pixels, preprocessed input and outputs of a few images, and say how closely a loader must follow.
+
+    The first axis of each counts images, wherever the model has them.
+    """
     real = real_images(work.images.checking, GOLDEN_REAL_IMAGES)
     spec = preprocessing_of(work.model)
     tensors = preprocess_golden(golden_images(spec, real, seed=work.request.seed), spec)
     made_up = made_up_golden(tensors, spec, work.model.size_divisor)
     if not work.request.graph.dynamic:
         del made_up[OTHER_SIZE]
-    with PyTorch().open(work.model) as runner:
+    with ImagesFirst(PyTorch()).open(work.model) as runner:
         answers = {"torch": dict(runner.run({"image": tensors["image"]}))}
         answers |= {f"{name}:torch": dict(runner.run({"image": made["image"]})) for name, made in made_up.items()}
     for graph in graphs:

@@ -45,6 +45,23 @@ def places_in_any_batch(alone: Sequence[Batch], together: Batch, *, count: int) 
     }
 
 
+def places_in_answers(alone: Sequence[Batch], together: Batch) -> dict[str, Place]:
+    """Find the places in what a model of any batch size answers, whatever it answers.
+
+    Where sizes decide, values do not matter: images that leak into each other lie in their places all the same, so that
+    who compares them sees the leak.
+
+    Args:
+        alone: The answers to two images, each run alone.
+        together: The answers to both in one run.
+    """
+    by_images = places_in_any_batch(alone, together, count=len(alone))
+    return {
+        name: _place_by_size(alone[0][name].shape, whole.shape, len(alone)) or by_images[name]
+        for name, whole in together.items()
+    }
+
+
 def places_in_fixed_batch(run: Run, images: Batch, inputs: InputAxes) -> dict[str, Place]:
     """Find the places in the tensors of a graph that takes ``inputs.batch`` images, two or more, in three runs.
 
@@ -115,6 +132,13 @@ def _another(array: NDArray, axis: int | None, generator: np.random.Generator, *
     elif noisy:
         image = image ^ generator.integers(2, size=image.shape).astype(image.dtype)
     return np.asarray(image.astype(array.dtype).reshape(np.take(array, [0], axis).shape))
+
+
+def _place_by_size(one: tuple[int, ...], whole: tuple[int, ...], count: int) -> Place | None:
+    """Return the only axis that grew, from one image to all of them; ``None`` where sizes do not decide."""
+    grown = [axis for axis, pair in enumerate(zip(one, whole, strict=False)) if pair[0] != pair[1]]
+    only = grown[0] if len(grown) == 1 and len(one) == len(whole) else None
+    return ImagesAt(only) if only is not None and (one[only], whole[only]) == (1, count) else None
 
 
 def _place_by_images(alone: Sequence[NDArray], whole: NDArray, count: int) -> Place:  # type: ignore[type-arg]

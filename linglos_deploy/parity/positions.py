@@ -8,7 +8,9 @@ from statistics import median
 import numpy as np
 
 from linglos_deploy.backends.base import Runner
+from linglos_deploy.backends.images_first import ImagesFirstRunner
 from linglos_deploy.choices import Precision
+from linglos_deploy.graph.axes import NotApart
 from linglos_deploy.parity.metrics import EQUAL_DB, compare
 from linglos_deploy.reports.parity import Finding
 from linglos_deploy.signature import Batch
@@ -54,9 +56,11 @@ def check_positions(
     alone = [
         _copied(runner.run({key: array[index : index + 1] for key, array in images.items()})) for index in range(count)
     ]
-    axes = _image_axes(alone[0], together, count)
+    mixed = _mixed(runner)
+    axes = {name: axis for name, axis in _image_axes(alone[0], together, count).items() if name not in mixed}
     if not axes:
         return Finding(name, None, "no output has an axis of images", "an output whose size follows the batch's")
+    said = f"; not of {', '.join(mixed)}, compared one image at a time: one answer for all images" if mixed else ""
     leak, leaking = _worst_company(runner, images, together, axes)
     if leak < COMPANY_DB:
         return Finding(
@@ -78,9 +82,15 @@ def check_positions(
     return Finding(
         name,
         worst >= limit,
-        f"{worst:.1f} dB between alone and among {count - 1} others" + (f", in '{place}'" if place else ""),
+        f"{worst:.1f} dB between alone and among {count - 1} others" + (f", in '{place}'" if place else "") + said,
         f"at least {limit:g} dB",
     )
+
+
+def _mixed(runner: Runner) -> list[str]:
+    """Return the outputs that give one answer for all images, so that nothing of theirs is an image's own."""
+    places = runner.places if isinstance(runner, ImagesFirstRunner) else {}
+    return [name for name, place in places.items() if place is NotApart.MIXED]
 
 
 def _image_axes(alone: Batch, together: Batch, count: int) -> dict[str, int]:

@@ -6,13 +6,14 @@ A recording is a directory::
     outputs-00000.safetensors    the outputs of one batch
     outputs-00001.safetensors    ...
 
-One batch at a time is in memory, however many there are.
+The first axis of each array counts samples, wherever the model has them; the index says where. One batch at a time is
+in memory, however many there are.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,9 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from linglos_deploy.backends.base import Runner
+from linglos_deploy.backends.images_first import ImagesFirstRunner, Places
 from linglos_deploy.codec import read_json, write_json
 from linglos_deploy.errors import ArtifactError, DataError
 from linglos_deploy.files import atomic_directory, sha256_bytes
+from linglos_deploy.graph.axes import ImagesAt, NotApart, Place
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.signature import Batch
 
@@ -53,6 +56,8 @@ class _Index:
     outputs: tuple[str, ...]
     shards: tuple[Shard, ...]
     schema: str = SCHEMA
+    places: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Axis, outer and inner of :class:`~linglos_deploy.graph.axes.ImagesAt`; nothing for an output without images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +69,14 @@ class Recording:
         source: Who answered, such as ``"PyTorch"``.
         outputs: Names of the outputs, in graph order.
         shards: One entry per batch, in the order of recording.
+        places: Where the samples lie in the outputs of the model that answered, as far as that is known.
     """
 
     path: Path
     source: str
     outputs: tuple[str, ...]
     shards: tuple[Shard, ...] = field(repr=False)
+    places: Places = field(default_factory=dict)
 
     @property
     def samples(self) -> int:
@@ -92,7 +99,8 @@ class Recording:
                 expected="files inside its directory" if outside else SCHEMA,
                 next_step="record the reference again",
             )
-        return cls(path, index.source, index.outputs, index.shards)
+        places = {name: _place(numbers) for name, numbers in index.places.items()}
+        return cls(path, index.source, index.outputs, index.shards, places)
 
     def batches(self) -> Iterator[tuple[Shard, Batch]]:
         """Yield every batch of outputs, with what is known about its inputs.
@@ -131,8 +139,8 @@ def record(
     """Run a model on every batch and keep what it answers.
 
     Args:
-        runner: The model.
-        batches: Its inputs; the first axis of each array counts samples.
+        runner: The model; the first axis of each array that it takes and gives counts samples.
+        batches: Its inputs.
         out: Directory of the recording.
         source: Who answers, for reports.
         ids: Names of all samples in order, such as paths; may be left out.
@@ -162,9 +170,16 @@ def record(
             advance()
         if not seen:
             raise DataError("There is nothing to record.", found="no batches", expected="at least one image")
-        index = _Index(source=source, outputs=runner.signature.output_names, shards=tuple(shards))
+        known = runner.places if isinstance(runner, ImagesFirstRunner) else {}
+        places = {name: place for name, place in known.items() if place is not NotApart.MIXED}
+        index = _Index(
+            source=source,
+            outputs=runner.signature.output_names,
+            shards=tuple(shards),
+            places={name: _numbers(place) for name, place in places.items()},
+        )
         write_json(index, partial / INDEX)
-    return Recording(out, source, index.outputs, index.shards)
+    return Recording(out, source, index.outputs, index.shards, places)
 
 
 def sample_digests(batch: Batch) -> tuple[str, ...]:
@@ -178,6 +193,14 @@ def sample_digests(batch: Batch) -> tuple[str, ...]:
             state.update(values.tobytes())
         digests.append(state.hexdigest())
     return tuple(digests)
+
+
+def _numbers(place: Place) -> tuple[int, ...]:
+    return (place.axis, place.outer, place.inner) if isinstance(place, ImagesAt) else ()
+
+
+def _place(numbers: Sequence[int]) -> Place:
+    return ImagesAt(*numbers) if numbers else NotApart.SHARED
 
 
 def _storable(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:

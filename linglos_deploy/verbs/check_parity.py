@@ -13,7 +13,6 @@ import numpy as np
 
 from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact, load_onnx, open_onnx
 from linglos_deploy.backends.base import Runner
-from linglos_deploy.backends.batching import AnyBatch
 from linglos_deploy.backends.images_first import ImagesFirst, images_first
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.backends.pytorch import PyTorch
@@ -465,12 +464,12 @@ def _opened(
     """Open a reference; also return its name, and what measures its noise."""
     if reference.source is not None:
         model = load_model(reference.source, progress=progress)
-        with PyTorch().open(model) as runner:
+        with ImagesFirst(PyTorch()).open(model) as runner:
             yield runner, "PyTorch", lambda images: pytorch_noise(model, images)
         return
     graph = reference.graph
     assert graph is not None
-    with ImagesFirst(AnyBatch(OnnxRuntime(threads=threads))).open(graph) as runner:
+    with ImagesFirst(OnnxRuntime(threads=threads)).open(graph) as runner:
         yield runner, graph.path.name, lambda images: graph_noise(graph, images, threads=threads)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 
 from linglos_deploy.artifacts import OnnxArtifact, TorchModel, load_onnx
+from linglos_deploy.backends.images_first import in_layout
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.choices import Precision
 from linglos_deploy.codec import from_json
@@ -50,7 +51,7 @@ def locate_in(
 
     Args:
         subject: The graph, with a parent or a counterpart.
-        batch: A few images.
+        batch: A few images, along the first axis of each array.
         ranges: Largest magnitudes of tensors, which 16-bit graphs are made with.
         threads: Threads of ONNX Runtime.
         progress: Told of every look.
@@ -78,7 +79,7 @@ def locate_in(
     found = locate(
         prepare(reference),
         prepare(load_onnx(graph.path)),
-        batch,
+        in_layout(batch, graph.signature)[0],
         runtime=OnnxRuntime(threads=threads, optimize=False),
         names=(name, subject.name),
         parent=load_onnx(like.path),

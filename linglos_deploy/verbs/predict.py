@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from linglos_deploy.artifacts import OnnxArtifact
-from linglos_deploy.backends.batching import AnyBatch
+from linglos_deploy.backends.images_first import ImagesFirst
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.bundle import Bundle, GraphEntry
 from linglos_deploy.bundle import open_bundle as open_checked
@@ -166,7 +166,7 @@ def open_graph(bundle: Bundle, entry: GraphEntry, *, threads: int) -> Iterator[A
     from linglos_deploy.choices import Precision
 
     graph: OnnxArtifact = bundle.graph(entry)
-    with open_subject(Subject(graph, Precision(entry.precision)), AnyBatch(OnnxRuntime(threads=threads))) as runner:
+    with open_subject(Subject(graph, Precision(entry.precision)), ImagesFirst(OnnxRuntime(threads=threads))) as runner:
         yield runner
 
 

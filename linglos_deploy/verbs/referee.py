@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from linglos_deploy.artifacts import OnnxArtifact, TorchModel
-from linglos_deploy.backends.batching import AnyBatch
-from linglos_deploy.backends.images_first import ImagesFirst
+from linglos_deploy.backends.images_first import ImagesFirst, in_layout
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.backends.pytorch import float32_noise
 from linglos_deploy.parity.metrics import MOST_DB, compare
-from linglos_deploy.signature import Batch
+from linglos_deploy.signature import Batch, ModelSignature
 
 
 def pytorch_noise(model: TorchModel, images: Batch) -> dict[str, float]:
@@ -18,7 +17,7 @@ def pytorch_noise(model: TorchModel, images: Batch) -> dict[str, float]:
 
     A module that cannot run in float64 gives nothing: then the default limits hold.
     """
-    noise = float32_noise(model, [images]) or {}
+    noise = float32_noise(model, in_layout(images, ModelSignature(model.inputs, ()))) or {}
     return {name: float(np.clip(found.sqnr_db, -MOST_DB, MOST_DB)) for name, found in noise.items()}
 
 
@@ -30,7 +29,7 @@ def graph_noise(graph: OnnxArtifact, images: Batch, *, threads: int = 0) -> dict
     """
     answers = []
     for optimize in (False, True):
-        with ImagesFirst(AnyBatch(OnnxRuntime(threads=threads, optimize=optimize))).open(graph) as runner:
+        with ImagesFirst(OnnxRuntime(threads=threads, optimize=optimize)).open(graph) as runner:
             answers.append({name: np.array(value) for name, value in runner.run(images).items()})
             if optimize:
                 answers.append({name: np.array(value) for name, value in runner.run(_nudged(images)).items()})
@@ -38,7 +37,6 @@ def graph_noise(graph: OnnxArtifact, images: Batch, *, threads: int = 0) -> dict
     return {
         name: min(compare(plain[name], fused[name]).sqnr_db, compare(fused[name], nudged[name]).sqnr_db)
         for name in plain
-        if plain[name].ndim
     }
 
 

@@ -14,7 +14,7 @@ from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact, load_onnx, op
 from linglos_deploy.backends import registry
 from linglos_deploy.backends.base import Runner, Runtime
 from linglos_deploy.backends.batching import AnyBatch
-from linglos_deploy.backends.images_first import ImagesFirst
+from linglos_deploy.backends.images_first import ImagesFirst, Places, in_layout
 from linglos_deploy.backends.onnxruntime import Int8Mode, OnnxRuntime
 from linglos_deploy.choices import Precision
 from linglos_deploy.errors import LinglosError
@@ -229,7 +229,7 @@ def _check_subject(
     inputs = {images.name: digest_of(images.reference) for images in sets}
     outputs: list[OutputParity] = []
     findings = list(check_identity(subject.name, subject.graph.digest, reached))
-    runtime = _runtime(subject, threads)
+    runtime = _runtime(subject, threads, _places_in(sets))
     with open_subject(subject, runtime) as runner:
         for images in sets:
             report = check_parity(
@@ -305,11 +305,12 @@ def _compare_layers(subject: Subject, images: InputSet, threads: int, progress: 
     if not shared_tensors(load_onnx(subject.like.path), load_onnx(subject.graph.path)):
         return None
     narrow = subject.precision.floating is not Precision.FP32
+    few = first_images(images.batches(subject.graph.signature), LAYER_IMAGES)
     return compare_layers(
         subject.like,
         subject.graph,
-        [first_images(images.batches(subject.graph.signature), LAYER_IMAGES)],
-        runtime=ImagesFirst(AnyBatch(OnnxRuntime(threads=threads))),
+        in_layout(few, subject.graph.signature),
+        runtime=AnyBatch(OnnxRuntime(threads=threads)),
         ordered=not subject.choices,
         prepare=with_explicit_rounding if narrow else lambda model: model,
         progress=progress,
@@ -378,8 +379,8 @@ def _warnings(
             few,
             subject.graph,
             list(islice(images.batches(subject.graph.signature), len(few.shards))),
-            exact=ImagesFirst(AnyBatch(OnnxRuntime(threads=threads))),
-            fast=ImagesFirst(AnyBatch(OnnxRuntime(threads=threads, int8=Int8Mode.FAST))),
+            exact=ImagesFirst(OnnxRuntime(threads=threads), _places_in(sets)),
+            fast=ImagesFirst(OnnxRuntime(threads=threads, int8=Int8Mode.FAST), _places_in(sets)),
             same_inputs=not subject.takes_pixels,
         )
         warnings += [modes.warning] if modes.warning else []
@@ -449,7 +450,12 @@ def not_checked(subject: Subject, reason: str, command: str) -> Finding:
     )
 
 
-def _runtime(subject: Subject, threads: int) -> Runtime:
+def _runtime(subject: Subject, threads: int, places: Places) -> Runtime:
     if isinstance(subject.graph, OnnxArtifact):
-        return ImagesFirst(AnyBatch(OnnxRuntime(threads=threads)))
-    return ImagesFirst(AnyBatch(registry.runtime(subject.backend)))
+        return ImagesFirst(OnnxRuntime(threads=threads), places)
+    return ImagesFirst(registry.runtime(subject.backend), places)
+
+
+def _places_in(sets: Sequence[InputSet]) -> Places:
+    """Return where the reference has the images in its outputs: there a subject must have them, too."""
+    return {name: place for images in reversed(sets) for name, place in images.reference.places.items()}

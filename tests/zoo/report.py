@@ -1,7 +1,7 @@
 """Send the zoo through its stages and print a table: ``python -m tests.zoo.report --only vit,swin --stages fp32,int8``.
 
-Each line of ``--log`` is the outcome of one architecture as JSON, written as soon as it is known; ``--summary`` makes
-the table of such logs again.
+Each line of ``--log`` is the outcome of one architecture as JSON, written as soon as it is known; a run goes on behind
+what its log holds already. ``--summary`` makes the table of such logs again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     stages = [Stage(name) for name in options.stages.split(",")]
     wanted = set(filter(None, options.only.split(",")))
     chosen = [entry for entry in ZOO if not wanted or entry.name in wanted]
-    logged = _read_logs(options.summary or ())
+    known = options.log is not None and options.log.exists()
+    logged = _read_logs(options.summary or ([options.log] if known else ()))
     counts = {stage: Counter[str]() for stage in stages}
     print("| architecture | " + " | ".join(stages) + " |\n|---|" + "---|" * len(stages))
     for entry in chosen:
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         for outcome in outcomes:
             counts[outcome.stage][state(entry, outcome)] += 1
         print(f"| {entry.name} | " + " | ".join(_cell(entry, outcome) for outcome in outcomes) + " |", flush=True)
-        if options.log:
+        if options.log and entry.name not in logged:
             with options.log.open("a", encoding="utf-8") as log:
                 log.write(
                     json.dumps({"name": entry.name, "outcomes": [asdict(outcome) for outcome in outcomes]}) + "\n"

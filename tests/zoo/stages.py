@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from linglos_deploy.artifacts import OnnxArtifact, TorchModel, load_onnx
+from linglos_deploy.backends.images_first import ImagesFirst, images_first
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.backends.pytorch import PyTorch
 from linglos_deploy.calibration.calibrate import CalibrationConfig, calibrate
@@ -29,6 +30,7 @@ from linglos_deploy.progress import SILENT
 from linglos_deploy.quantization.apply import apply_plan
 from linglos_deploy.quantization.plan import plan_quantization
 from linglos_deploy.quantization.scheme import QuantScheme
+from linglos_deploy.signature import Batch, ModelSignature
 from linglos_deploy.verbs.verdicts import InputSet, Subject, check_subjects, recorded
 from tests.zoo.entry import Entry
 
@@ -138,11 +140,15 @@ class Visit:
 
     def _parity(self, graph: OnnxArtifact, precision: Precision) -> tuple[bool, str]:
         data = self._data(graph)
+
+        def batches(signature: ModelSignature) -> Iterator[Batch]:
+            return (images_first(batch, signature) for batch in data.batches(BATCH, signature=signature))
+
         with (
-            PyTorch().open(self.model) as runner,
-            recorded(runner, data.batches(BATCH), source="PyTorch", ids=data.ids, progress=SILENT) as reference,
+            ImagesFirst(PyTorch()).open(self.model) as runner,
+            recorded(runner, batches(runner.signature), source="PyTorch", ids=data.ids, progress=SILENT) as reference,
         ):
-            images = InputSet("data", reference, lambda signature: data.batches(BATCH, signature=signature))
+            images = InputSet("data", reference, batches)
             (verdict,) = check_subjects([Subject(graph, precision, trained=False)], [images], threads=1)
             report = verdict.report
         ratios = [output.metrics.sqnr_db for output in report.outputs if output.metrics.sqnr_db is not None]
