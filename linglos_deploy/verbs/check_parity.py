@@ -33,11 +33,13 @@ from linglos_deploy.parity.criteria import read_criteria
 from linglos_deploy.parity.decisions import check_decisions
 from linglos_deploy.parity.positions import first_images
 from linglos_deploy.parity.probes import extreme_inputs, other_size, resized_noise
+from linglos_deploy.parity.reached import check_identity
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.placement import find_placement
 from linglos_deploy.quantization.plan import QuantPlan
 from linglos_deploy.reports.parity import Finding, ParityOutcome
 from linglos_deploy.signature import Batch, ModelSignature, TensorSpec
+from linglos_deploy.verbs.consistency import SelfTest, check_engine_entry, check_golden, check_graph_entry
 from linglos_deploy.verbs.locating import export_again, locate_in, locating_images
 from linglos_deploy.verbs.referee import graph_noise, pytorch_noise
 from linglos_deploy.verbs.verdicts import (
@@ -268,10 +270,12 @@ def _check_bundle(request: ParityRequest, bundle: Bundle, progress: Progress) ->
             next_step="name images with --data, and the PyTorch model with --checkpoint",
         )
     subjects = bundle_subjects(bundle, request.precision)
+    tensors = read_golden(bundle.path / bundle.manifest.golden.file) if bundle.manifest.golden is not None else None
+    subjects = [_with_self_test(bundle, subject, tensors) for subject in subjects]
     plan_findings = _decisions(bundle, subjects)
     runnable = [subject for subject in subjects if why_not_here(subject) is None]
     with ExitStack() as stack:
-        golden = _bundle_golden(stack, bundle)
+        golden = _bundle_golden(stack, bundle, tensors)
         spec, first = bundle.manifest.preprocessing, bundle.graph(bundle.manifest.graphs[0])
         data = _data_set(stack, request, first, spec, _bundle_reference(request, bundle), progress)
         verdicts: list[Verdict] = []
@@ -290,7 +294,38 @@ def _check_bundle(request: ParityRequest, bundle: Bundle, progress: Progress) ->
             verdicts = _located(request, bundle, runnable, verdicts, golden or data, progress)
     command = f"linglos-deploy parity {request.candidate}"
     left = [not_checked(subject, reason, command) for subject in subjects if (reason := why_not_here(subject))]
-    return with_findings(verdicts, subjects, plan_findings, left)
+    names = {subject.name for subject in subjects}
+    left += [check_engine_entry(bundle, entry) for entry in bundle.manifest.engines if Path(entry.file).name in names]
+    return with_findings(_with_consistency(bundle, tensors, verdicts), subjects, plan_findings, left)
+
+
+def _with_self_test(bundle: Bundle, subject: Subject, tensors: Mapping[str, np.ndarray] | None) -> Subject:
+    """Let a graph of a bundle be tested as loaders on other machines test it."""
+    golden = bundle.manifest.golden
+    entry = next((entry for entry in bundle.manifest.graphs if bundle.path / entry.file == subject.graph.path), None)
+    if golden is None or tensors is None or entry is None:
+        return subject
+    return replace(subject, self_test=SelfTest.read(tensors, entry, golden.max_abs.get(entry.file, 0.0)))
+
+
+def _with_consistency(
+    bundle: Bundle, tensors: Mapping[str, np.ndarray] | None, verdicts: Sequence[Verdict]
+) -> list[Verdict]:
+    """Add to each verdict whether what the bundle says of it is true."""
+    golden = [check_golden(bundle, tensors)] if tensors is not None else []
+    entries = {Path(entry.file).name: entry for entry in bundle.manifest.graphs}
+    parent = bundle.graph(bundle.manifest.graphs[0])
+    whole = check_identity(parent.path.name, parent.digest, bundle.manifest.reached)
+    found = []
+    for verdict in verdicts:
+        report = verdict.report
+        entry = entries.get(report.candidate)
+        more = [*golden, *([check_graph_entry(bundle, entry)] if entry is not None else [])]
+        if entry is not None and report.candidate != parent.path.name:
+            more += [replace(finding, name=f"its parent: {finding.name}") for finding in whole]
+        passed = report.passed and all(finding.passed is not False for finding in more)
+        found.append(replace(verdict, report=replace(report, findings=(*report.findings, *more), passed=passed)))
+    return found
 
 
 def _located(
@@ -380,15 +415,14 @@ def with_findings(
     return tuple(found)
 
 
-def _bundle_golden(stack: ExitStack, bundle: Bundle) -> list[InputSet]:
-    golden = bundle.manifest.golden
-    if golden is None:
+def _bundle_golden(stack: ExitStack, bundle: Bundle, tensors: Mapping[str, np.ndarray] | None) -> list[InputSet]:
+    if tensors is None:
         return []
     noise = {entry.images: entry.noise_db for entry in reversed(bundle.manifest.reached) if entry.noise_db}
     graph = bundle.manifest.graphs[0]
     return golden_sets(
         stack,
-        read_golden(bundle.path / golden.file),
+        tensors,
         graph.signature.output_names,
         noise,
         spec=bundle.manifest.preprocessing,

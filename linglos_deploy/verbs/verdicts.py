@@ -41,6 +41,7 @@ from linglos_deploy.reports.parity import (
 )
 from linglos_deploy.signature import Batch, Decoding, ModelSignature
 from linglos_deploy.tasks.registry import load_task
+from linglos_deploy.verbs.consistency import SelfTest
 from linglos_deploy.verbs.execution import check_execution
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Subject:
         decoding: What its outputs mean, if it is known.
         labels: Names of its classes, if they are known.
         placement: Where its pairs stand, if that is known.
+        self_test: What a loader tests itself with, if its bundle brings that.
     """
 
     graph: OnnxArtifact | EngineArtifact
@@ -93,6 +95,7 @@ class Subject:
     decoding: Decoding | None = None
     labels: tuple[str, ...] = ()
     placement: Placement | None = None
+    self_test: SelfTest | None = None
 
     @property
     def indices(self) -> frozenset[str]:
@@ -246,6 +249,7 @@ def _check_subject(
             findings += report.findings
         first = sets[0].batches(subject.graph.signature)
         findings.append(check_positions(runner, first, subject.precision, choices=subject.choices))
+        findings += [subject.self_test.check(runner)] if subject.self_test is not None else []
     layer_report = _compare_layers(subject, sets[0], threads, progress) if layers else None
     if layer_report is not None:
         same = [entry.layers for entry in reached if entry.inputs == inputs.get(entry.images)] if reached else []

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
+from linglos_deploy.images.preprocessing import PreprocessSpec
 from linglos_deploy.models.factory import ModelDescription
 from linglos_deploy.models.linglo import unloaded_linglo
 from linglos_deploy.models.synthetic import random_weights
@@ -51,6 +54,12 @@ def convnet() -> ModelDescription:
         layers += [nn.Conv2d(inner, outer, 3, stride=2, padding=1, bias=False), norm, nn.SiLU()]
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 6)]
     return ModelDescription(nn.Sequential(*layers), name="convnet", size_divisor=8)
+
+
+def labelled() -> ModelDescription:
+    """The same with names of classes, and images prepared as no default would have it."""
+    spec = PreprocessSpec((32, 32), mean=(0.45, 0.40, 0.35), std=(0.30, 0.28, 0.33), crop_pct=0.8)
+    return replace(convnet(), name="labelled", labels=tuple("abcdef"), preprocess=spec, trained=True)
 
 
 class Pyramid(nn.Module):
