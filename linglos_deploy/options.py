@@ -267,7 +267,7 @@ Target = Annotated[
         "--target",
         metavar="NAME",
         autocompletion=complete_target,
-        help="Settings for a kind of hardware: jetson-orin, rtx-ada, …",
+        help="Settings for a kind of hardware: jetson-orin, rtx-ada, …; dla says which layers a DLA core takes.",
     ),
 ]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Build engines anew, even those that were built before.")]

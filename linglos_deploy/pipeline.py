@@ -38,6 +38,7 @@ from linglos_deploy.choices import Precision, Weights
 from linglos_deploy.codec import write_json
 from linglos_deploy.engines.compiler import Compiler
 from linglos_deploy.engines.compiling import AUTO, NONE, choose_compilers, compile_graph, not_built
+from linglos_deploy.engines.dla import DLA, refuse_to_build
 from linglos_deploy.engines.options import EngineOptions
 from linglos_deploy.engines.sizes import SizeProfile, check_covers, check_fit, covers
 from linglos_deploy.errors import CalibrationError, LinglosError, UsageError
@@ -182,6 +183,8 @@ class ExportRequest:
                 next_step="add --int8, or leave those options out",
             )
         check_placements(self.target_runtimes, self.precision)
+        if self.engine_options.target == DLA:
+            raise refuse_to_build()
         if self.engine == NONE and self.engine_options != EngineOptions():
             raise UsageError(
                 "Options for engines change nothing where no engine is built.",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from linglos_deploy import options
 from linglos_deploy.running import show
+
+if TYPE_CHECKING:
+    from linglos_deploy.engines.dla import DlaReport
 
 
 def inspect(
@@ -30,6 +33,12 @@ def inspect(
             help="Write it as one HTML file, tables with histograms.",
         ),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target", metavar="dla", help="Say which layers of a graph a DLA core takes, by documented rules."
+        ),
+    ] = None,
     everything: options.All = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -42,15 +51,35 @@ def inspect(
     Examples:
       linglos-deploy inspect build/linglo_s
       linglos-deploy inspect build/linglo_s/model.int8.onnx --json
+      linglos-deploy inspect build/linglo_s/model.onnx --target dla --all
     """
     from linglos_deploy.inspection import describe
     from linglos_deploy.pages import write_page
     from linglos_deploy.running import naming
     from linglos_deploy.screens import show_described
 
+    if target is not None:
+        show(_on_target(subject, target, html=html), partial(show_described, every_row=everything), as_json=as_json)
+        return True
     found = describe(subject)
     if html is not None:
         with naming("--html"):
             write_page(subject, html)
     show(found, partial(show_described, every_row=everything), as_json=as_json)
     return True
+
+
+def _on_target(subject: Path, target: str, *, html: Path | None) -> DlaReport:
+    """Return what is known of a graph on a kind of hardware that has rules of its own."""
+    from linglos_deploy.engines.dla import DLA, dla_preflight
+    from linglos_deploy.errors import UsageError
+    from linglos_deploy.verbs.graphs import deployed_graph
+
+    if target != DLA or html is not None:
+        raise UsageError(
+            "inspect holds graphs against the rules of DLA cores, on the screen or as JSON.",
+            found=f"--target {target}" + ("" if html is None else " with --html"),
+            expected=f"--target {DLA} alone",
+            next_step=f"linglos-deploy inspect {subject} --target {DLA}",
+        )
+    return dla_preflight(deployed_graph(subject, verb="inspect --target"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from linglos_deploy.engines.containers import find_containers
+from linglos_deploy.engines.dla import DLA
 from linglos_deploy.engines.profiles import InputShape, Profile, Range, image_axis, is_open, make_profiles
 from linglos_deploy.engines.sizes import Size, SizeProfile, around, check_fit, check_order
 from linglos_deploy.engines.spec import BuildSpec
@@ -42,8 +43,8 @@ class EngineOptions:
 
     def __post_init__(self) -> None:
         find_containers(self.containers)
-        if self.target is not None:
-            find_preset(self.target)
+        if self.target not in {None, DLA}:  # the graph is part of the answer about a DLA core
+            find_preset(str(self.target))
         if self.size_profile is not None:
             check_order(self.size_profile)
 

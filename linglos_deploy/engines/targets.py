@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from linglos_deploy.choices import HardwareCompatibility
 from linglos_deploy.discovery import suggest
+from linglos_deploy.engines.dla import DLA, refuse_to_build
 from linglos_deploy.engines.spec import BuildSpec
 from linglos_deploy.errors import UsageError
 
@@ -101,10 +102,12 @@ def find_preset(name: str) -> Preset:
     """Return a preset.
 
     Raises:
-        UsageError: There is none of that name.
+        UsageError: There is none of that name, or it is a DLA core, which a preflight is for.
     """
     if name in PRESETS:
         return PRESETS[name]
+    if name == DLA:
+        raise refuse_to_build()
     raise UsageError(
         f"There is no target '{name}'.",
         expected=", ".join(PRESETS),

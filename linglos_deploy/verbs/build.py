@@ -6,6 +6,7 @@ from pathlib import Path
 
 from linglos_deploy.artifacts import open_onnx
 from linglos_deploy.engines.compiling import NONE, choose_compilers, compile_graph, not_built
+from linglos_deploy.engines.dla import DLA, refuse_to_build
 from linglos_deploy.engines.options import EngineOptions
 from linglos_deploy.errors import MissingDependencyError, UsageError
 from linglos_deploy.progress import SILENT, Progress
@@ -22,6 +23,7 @@ def build_engines(
         ArtifactError: The graph is missing or damaged.
         MissingDependencyError: Nothing can be built here.
         BuildError: The graph cannot be compiled.
+        UsageError: There is nothing to build, or it is for a DLA core.
     """
     if choice == NONE:
         raise UsageError(
@@ -30,6 +32,8 @@ def build_engines(
             expected="an engine to build",
             next_step="--engine auto",
         )
+    if engine_options.target == DLA:
+        raise refuse_to_build(deployed_graph(model, verb="build"))
     compilers, passed_over = choose_compilers(choice, engine_options)
     if not compilers:
         raise MissingDependencyError(

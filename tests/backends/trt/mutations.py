@@ -18,6 +18,8 @@ PREFLIGHT = "engines/test_preflight.py"
 PROFILES = "engines/test_profiles.py"
 DEEPSTREAM = "engines/containers/deepstream.py"
 STREAMS = "engines/test_deepstream.py"
+DLA = "engines/dla.py"
+CORES = "engines/test_dla.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -485,6 +487,63 @@ MUTATIONS = (
         "plan = compiler.compile(own, spec,",
         "plan = compiler.compile(model, spec,",
         f"{STREAMS}::test_the_folder_has_all_that_its_config_file_names_and_the_engine_is_of_its_own_graph",
+    ),
+    # -- DLA preflight -----------------------------------------------------------------------------------------
+    Mutation(
+        "a kernel of any size passes on a DLA core",
+        DLA,
+        '_outside("a kernel of", kernel, 1, 32),\n        _outside("a stride',
+        '_outside("a kernel of", kernel, 1, 99),\n        _outside("a stride',
+        f"{CORES}::test_a_convolution_is_taken_within_its_limits",
+    ),
+    Mutation(
+        "the convolution buffer is endless",
+        DLA,
+        "if banks > 16 else",
+        "if banks > 99 else",
+        f"{CORES}::test_a_convolution_needs_room_for_its_weights_and_data",
+    ),
+    Mutation(
+        "the product of two activations passes",
+        DLA,
+        '    if node.input[1] not in facts.foldable:\n        return False, "the product',
+        '    if node.input[1] not in facts.shapes:\n        return False, "the product',
+        f"{CORES}::test_channels_are_joined_and_the_product_of_two_activations_is_not_taken",
+    ),
+    Mutation(
+        "tokens pass for planes",
+        DLA,
+        'return "" if ranks == {4} else',
+        'return "" if ranks <= {3, 4} else',
+        f"{CORES}::test_tokens_have_no_two_spatial_dimensions",
+    ),
+    Mutation(
+        "a layer behind a Q/DQ pair is promised",
+        DLA,
+        "    if taken and any(facts.makers[name].op_type ==",
+        "    if not taken and any(facts.makers[name].op_type ==",
+        f"{CORES}::test_layers_behind_qdq_pairs_are_unsettled_and_the_pairs_are_no_layers",
+    ),
+    Mutation(
+        "an unknown operator passes",
+        DLA,
+        'return False, f"there is no DLA layer for {node.op_type}"',
+        "return _TAKEN",
+        f"{CORES}::test_each_operator_has_its_rule",
+    ),
+    Mutation(
+        "open sizes pass",
+        DLA,
+        "    if any(_is_open(dim) for dim in shape[1:]):\n",
+        "    if False:\n",
+        f"{CORES}::test_sizes_and_types_rule_out_any_layer",
+    ),
+    Mutation(
+        "build makes a GPU engine where a DLA core was asked for",
+        "verbs/build.py",
+        '    if engine_options.target == DLA:\n        raise refuse_to_build(deployed_graph(model, verb="build"))\n',
+        "",
+        f"{CORES}::test_the_commands_say_that_nothing_ran_and_build_builds_nothing",
     ),
 )
 """All faults; the text of each is looked for by a test, so that the list does not outlive the code."""
