@@ -33,6 +33,20 @@ two steps, and a deep network carries them on: 33 dB were seen on variant ``b`` 
 """
 
 
+SIZES = (2, 3, 7, 9, 17)
+"""Sizes of batches that are tried where nothing proves a graph's wiring: odd ones, one beyond the golden images'."""
+
+SIZES_DB = 60.0
+"""Least SQNR between an image alone and at any place of a batch of any of these sizes.
+
+A wrong broadcast, a constant that was the exporter's batch, a branch on the number of images: all are gross. Other
+kernels for other sizes cost the worst image more than the middle one, so less is asked for than there.
+"""
+
+REPEATED_DB = 130.0
+"""Least SQNR between two runs on the same images: the same sums in the same order, so nothing but chance may differ."""
+
+
 def check_positions(
     runner: Runner, batches: Iterable[Batch], precision: Precision, *, choices: Collection[str] = ()
 ) -> Finding:
@@ -91,6 +105,53 @@ def _mixed(runner: Runner) -> list[str]:
     """Return the outputs that give one answer for all images, so that nothing of theirs is an image's own."""
     places = runner.places if isinstance(runner, ImagesFirstRunner) else {}
     return [name for name, place in places.items() if place is NotApart.MIXED]
+
+
+def check_sizes(
+    runner: Runner, batches: Iterable[Batch], *, noise_db: Mapping[str, float], choices: Collection[str] = ()
+) -> tuple[Finding, Finding]:
+    """Run a few images in batches of several sizes, and one of these twice.
+
+    Args:
+        runner: The model; it takes any number of images.
+        batches: Images of one size; the first few are used, again and again.
+        noise_db: SQNR of the reference's own float32, per output: 35 dB below it nothing is judged.
+        choices: Outputs that choose among close numbers, which sums in another order may tip.
+    """
+    images = first_images(batches, POSITIONS)
+    count = min((len(array) for array in images.values()), default=0)
+    alone = [
+        _copied(runner.run({key: array[index : index + 1] for key, array in images.items()})) for index in range(count)
+    ]
+    worst, place, room = EQUAL_DB, "", EQUAL_DB
+    for size in SIZES:
+        rows = np.arange(size) % count
+        answers = _copied(runner.run({key: array[rows] for key, array in images.items()}))
+        for output, axis in _image_axes(alone[0], answers, size).items():
+            if output in choices:
+                continue
+            limit = min(SIZES_DB, noise_db.get(output, EQUAL_DB) - 35.0)
+            for index, row in enumerate(rows.tolist()):
+                closeness = _closeness(alone[row][output], _image(answers[output], index, axis))
+                if closeness - limit < room:
+                    room, worst = closeness - limit, closeness
+                    place = f", in '{output}' at place {index + 1} of {size}"
+    again = _copied(runner.run({key: array[rows] for key, array in images.items()}))
+    repeated = min((_closeness(answers[output], again[output]) for output in answers), default=EQUAL_DB)
+    return (
+        Finding(
+            f"an image answers the same in batches of {', '.join(map(str, SIZES))}",
+            room >= 0,
+            f"{worst:.1f} dB{place}",
+            f"at least {worst - room:g} dB",
+        ),
+        Finding(
+            "the same images answer the same again",
+            repeated >= REPEATED_DB,
+            f"{repeated:.1f} dB between two runs",
+            f"at least {REPEATED_DB:g} dB: nothing may be left to chance",
+        ),
+    )
 
 
 def _image_axes(alone: Batch, together: Batch, count: int) -> dict[str, int]:

@@ -17,6 +17,9 @@ from linglos_deploy.signature import Batch, ModelSignature
 SIDES = (2, 3)
 """Axes of height and width in images of channels first."""
 
+OTHER_SIZE, TALLER = "other size", "taller"
+"""Names of the sets of images of another size."""
+
 Array = npt.NDArray[Any]
 
 
@@ -31,8 +34,10 @@ def extreme_inputs(sample: Batch, *, seed: int = 0) -> dict[str, Array]:
     return {name: _extremes(np.asarray(values), rng) for name, values in sample.items()}
 
 
-def resized_noise(sample: Batch, signature: ModelSignature, divisor: int, *, seed: int = 0) -> dict[str, Array] | None:
-    """Return two noise images of another height and width, ``None`` where the model does not take them.
+def resized_noise(
+    sample: Batch, signature: ModelSignature, divisor: int, *, seed: int = 0
+) -> dict[str, dict[str, Array]]:
+    """Return two noise images of each other height and width, by its name; none where the model does not take them.
 
     Args:
         sample: Real inputs.
@@ -41,24 +46,29 @@ def resized_noise(sample: Batch, signature: ModelSignature, divisor: int, *, see
         seed: Of the noise.
     """
     if len(signature.inputs) != 1:
-        return None
+        return {}
     (spec,), (values,) = signature.inputs, sample.values()
     if spec.shape is None or len(spec.shape) != 4 or any(isinstance(spec.shape[axis], int) for axis in SIDES):
-        return None
+        return {}
     height, width = (values.shape[axis] for axis in SIDES)
     low, high = values.min(), values.max()
-    shape = (2, values.shape[1], *other_size((height, width), divisor))
-    return {spec.name: np.random.default_rng(seed).uniform(low, high, shape).astype(values.dtype)}
+    made = {}
+    for name, size in other_sizes((height, width), divisor).items():
+        noise = np.random.default_rng(seed).uniform(low, high, (2, values.shape[1], *size))
+        made[name] = {spec.name: noise.astype(values.dtype)}
+    return made
 
 
-def other_size(size: tuple[int, int], divisor: int) -> tuple[int, int]:
-    """Return a height and width near ``size`` that are another one, and no square.
+def other_sizes(size: tuple[int, int], divisor: int) -> dict[str, tuple[int, int]]:
+    """Return heights and widths near ``size``, by name: each side once smaller and once larger, neither a square.
 
-    >>> other_size((224, 224), 32)
-    (192, 288)
+    >>> other_sizes((224, 224), 32)
+    {'other size': (192, 288), 'taller': (288, 192)}
     """
     height, width = size
-    return (height - divisor if height > divisor else height + divisor), width + 2 * divisor
+    low = (height - divisor if height > divisor else height + divisor), width + 2 * divisor
+    high = height + 2 * divisor, (width - divisor if width > divisor else width + divisor)
+    return {OTHER_SIZE: low, TALLER: high}
 
 
 def _extremes(values: Array, rng: np.random.Generator) -> Array:

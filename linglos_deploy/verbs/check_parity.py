@@ -32,7 +32,7 @@ from linglos_deploy.models.loading import ModelSource, load_model
 from linglos_deploy.parity.criteria import read_criteria
 from linglos_deploy.parity.decisions import check_decisions
 from linglos_deploy.parity.positions import first_images
-from linglos_deploy.parity.probes import extreme_inputs, other_size, resized_noise
+from linglos_deploy.parity.probes import extreme_inputs, other_sizes, resized_noise
 from linglos_deploy.parity.reached import check_identity
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.placement import find_placement
@@ -66,8 +66,8 @@ TABLE = "calibration.table"
 SYNTHETIC_GOLDEN = len(ODD_SIZES) + 1
 """Golden images that are noise; they come last."""
 
-EXTREME, OTHER_SIZE = "extreme", "other size"
-"""Names of the sets of made-up inputs."""
+EXTREME = "extreme"
+"""Name of the made-up inputs of the usual size."""
 
 LEAST_NOISE_DB = 60.0
 """SQNR of a reference's own float32 below which made-up inputs are all rounding, and are left out."""
@@ -174,9 +174,10 @@ def made_up_golden(
     They follow from the golden pixels, so that a bundle keeps only what PyTorch answered to them.
     """
     pixels = tensors["pixels"]
-    height, width = other_size((pixels.shape[1], pixels.shape[2]), divisor)
-    noise = np.random.default_rng(0).integers(0, 256, (2, height, width, pixels.shape[3]), dtype=np.uint8)
-    sets = {EXTREME: extreme_inputs({"pixels": pixels})["pixels"], OTHER_SIZE: noise}
+    sets = {EXTREME: extreme_inputs({"pixels": pixels})["pixels"]}
+    for name, (height, width) in other_sizes((pixels.shape[1], pixels.shape[2]), divisor).items():
+        shape = (2, height, width, pixels.shape[3])
+        sets[name] = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     return {name: {"pixels": made, "image": normalize(made, spec)} for name, made in sets.items()}
 
 
@@ -471,9 +472,9 @@ def _data_set(
         ]:
             return sets  # one takes pixels, the other what they become
         resized = resized_noise(few, graph.signature, divisor_of(graph))
-        for made_up, inputs in ((EXTREME, extreme_inputs(few)), (OTHER_SIZE, resized)):
-            clear = noise(inputs) if inputs is not None else {}
-            if inputs is None or not _is_clear(clear, runner.signature.output_names):
+        for made_up, inputs in {EXTREME: extreme_inputs(few), **resized}.items():
+            clear = noise(inputs)
+            if not _is_clear(clear, runner.signature.output_names):
                 continue
             count = len(next(iter(inputs.values())))
             ids = [f"{made_up}-{index}" for index in range(count)]

@@ -22,7 +22,7 @@ from linglos_deploy.exporters.rounding import with_explicit_rounding
 from linglos_deploy.parity.criteria import CriteriaFile
 from linglos_deploy.parity.int8_modes import compare_int8_modes
 from linglos_deploy.parity.layerwise import check_layers, compare_layers, shared_tensors
-from linglos_deploy.parity.positions import check_positions, first_images
+from linglos_deploy.parity.positions import check_positions, check_sizes, first_images
 from linglos_deploy.parity.reached import ENOUGH_DB, Reached, check_identity, check_reached, digest_of, reached_by
 from linglos_deploy.parity.recording import Recording, record
 from linglos_deploy.parity.structure import prove
@@ -249,6 +249,9 @@ def _check_subject(
             findings += report.findings
         first = sets[0].batches(subject.graph.signature)
         findings.append(check_positions(runner, first, subject.precision, choices=subject.choices))
+        if unproven:
+            first = sets[0].batches(subject.graph.signature)
+            findings += check_sizes(runner, first, noise_db=sets[0].noise_db, choices=subject.choices)
         findings += [subject.self_test.check(runner)] if subject.self_test is not None else []
     layer_report = _compare_layers(subject, sets[0], threads, progress) if layers else None
     if layer_report is not None:

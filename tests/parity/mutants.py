@@ -92,6 +92,13 @@ MUTANTS = [
         ("if (middle := median(found)) < worst:", "if (middle := max(found)) < worst:"),
         ("-EQUAL_DB if metrics.mismatched_nonfinite else", ""),
         ("others = _image(together[output], index, axis),", "others = alone,"),
+        ("SIZES = (2, 3, 7, 9, 17)", "SIZES = (2, 3)"),
+        ("SIZES_DB = 60.0", "SIZES_DB = 20.0"),
+        ("EQUAL_DB) - 35.0", "EQUAL_DB)"),
+        ("if closeness - limit < room:", "if closeness - limit > room:"),
+        ("room >= 0,", "True,"),
+        ("REPEATED_DB = 130.0", "REPEATED_DB = 100.0"),
+        ("repeated >= REPEATED_DB,", "True,"),
     ),
     *_of(
         "reached.py",
@@ -275,6 +282,7 @@ MUTANTS = [
         ("low + (high - values[0]", "low + (low - values[0]"),
         ("if len(signature.inputs) != 1:", "if False:"),
         ("width + 2 * divisor", "width"),
+        ("high = height + 2 * divisor", "high = height"),
     ),
     *_of(
         "criteria.py",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from linglos_deploy.choices import Precision
-from linglos_deploy.parity.positions import check_positions, first_images
+from linglos_deploy.parity.positions import SIZES, check_positions, check_sizes, first_images
 
 X = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
 BATCHES = [{"image": X[:3]}, {"image": X[3:]}]
@@ -81,6 +81,43 @@ def test_an_answer_that_one_rounding_moved_does_not_fail_the_others(runner: Any)
 
 def test_one_image_is_said_to_be_too_few(runner: Any) -> None:
     assert check_positions(runner(y=lambda x: x), [{"image": X[:1]}] * 5, Precision.FP32).passed is None
+
+
+def sizes(runner: Any, answer: Any, **noise_db: float) -> tuple[bool | None, bool | None]:
+    first, again = check_sizes(runner(y=answer), BATCHES, noise_db=noise_db)
+    return first.passed, again.passed
+
+
+def test_an_image_that_answers_the_same_in_any_batch_passes(runner: Any) -> None:
+    assert sizes(runner, lambda x: 3 * x) == (True, True)
+    one = check_sizes(runner(y=lambda x: x), [{"image": X[:1]}], noise_db={})
+    assert all(finding.passed for finding in one)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_graph_that_is_wrong_for_one_number_of_images_is_seen(runner: Any, size: int) -> None:
+    wrong = check_sizes(runner(y=lambda x: x * (1.01 if len(x) == size else 1)), BATCHES, noise_db={})[0]
+    assert wrong.passed is False
+    assert f" of {size}" in wrong.found
+    assert sizes(runner, lambda x: x * (1.01 if len(x) >= size else 1)) == (False, True)
+
+
+def test_a_graph_that_is_wrong_at_one_place_is_seen(runner: Any) -> None:
+    place = np.zeros((17, 1))
+    place[15] = 0.01
+    assert sizes(runner, lambda x: x * (1 + place[: len(x)])) == (False, True)
+
+
+def test_an_ill_conditioned_model_is_held_to_what_its_noise_allows(runner: Any) -> None:
+    """At 95 dB of its own noise, one image may move by 60."""
+    assert sizes(runner, lambda x: x * (1 + 3e-3 * (len(x) == 7)), y=80.0) == (True, True)
+    assert sizes(runner, lambda x: x * (1 + 3e-3 * (len(x) == 7)), y=120.0) == (False, True)
+
+
+@pytest.mark.parametrize("noise", [1e-2, 1e-4, 1e-6])
+def test_chance_is_seen(runner: Any, noise: float) -> None:
+    rng = np.random.default_rng(0)
+    assert sizes(runner, lambda x: x + noise * rng.normal(size=x.shape))[1] is False
 
 
 def test_the_first_images_differ_from_one_another() -> None:

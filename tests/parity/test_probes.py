@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from linglos_deploy.parity.probes import extreme_inputs, other_size, resized_noise
+from linglos_deploy.parity.probes import extreme_inputs, other_sizes, resized_noise
 from linglos_deploy.signature import ModelSignature, TensorSpec
 
 RNG = np.random.default_rng(0)
@@ -59,18 +59,23 @@ def images(*shape: int | str, more: bool = False) -> ModelSignature:
 def test_another_size_is_tried_where_a_model_takes_it() -> None:
     sample = {"image": SAMPLES["image"]}
     made = resized_noise(sample, images("batch", 3, "height", "width"), 2)
-    assert made is not None
-    assert made["image"].shape == (2, 3, 6, 10)
-    assert made["image"].dtype == np.float32
+    assert {name: set_["image"].shape for name, set_ in made.items()} == {
+        "other size": (2, 3, 6, 10),
+        "taller": (2, 3, 12, 4),
+    }
+    assert all(set_["image"].dtype == np.float32 for set_ in made.values())
     for fixed in (("batch", 3, 8, 6), ("batch", 3, "height", 6), ("batch", "tokens", 5)):
-        assert resized_noise(sample, images(*fixed), 2) is None
-    assert resized_noise({**sample, "mask": SAMPLES["mask"]}, images("b", 3, "h", "w", more=True), 2) is None
+        assert resized_noise(sample, images(*fixed), 2) == {}
+    assert resized_noise({**sample, "mask": SAMPLES["mask"]}, images("b", 3, "h", "w", more=True), 2) == {}
 
 
 @pytest.mark.parametrize("size", [(32, 32), (8, 8), (224, 160)])
 def test_another_size_is_another_one_and_fits_the_divisor(size: tuple[int, int]) -> None:
-    height, width = other_size(size, 8)
-    assert (height, width) != size
-    assert height != width
-    assert height % 8 == width % 8 == 0
-    assert height > 0
+    wide, tall = other_sizes(size, 8).values()
+    assert wide[1] > size[1]
+    assert tall[0] > size[0]
+    for height, width in (wide, tall):
+        assert (height, width) != size
+        assert height != width
+        assert height % 8 == width % 8 == 0
+        assert min(height, width) > 0
