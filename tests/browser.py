@@ -88,7 +88,11 @@ class Page:
 
     def prefer(self, scheme: str) -> None:
         """Ask for the colours of a ``light`` or ``dark`` page."""
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.call("Emulation.setEmulatedMedia", media="", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
+    def print_preview(self) -> None:
+        """Show the page as paper would, as wide as the window is."""
+        self.call("Emulation.setEmulatedMedia", media="print")
 
     def screenshot(self, path: Path, *, height: int | None = None) -> None:
         """Write what the page looks like, all of it or its top."""

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Sequence
 
-from linglos_deploy.reports.document import Bar, BarChart, Chart, ErrorGrowth, Histogram, LineChart, Tone, printable
+from linglos_deploy.reports.curves import draw_curves, draw_spreads, legend
+from linglos_deploy.reports.document import (
+    Bar,
+    BarChart,
+    Chart,
+    CurveChart,
+    ErrorGrowth,
+    Histogram,
+    LineChart,
+    SpreadChart,
+    Tone,
+)
+from linglos_deploy.reports.drawing import CHARACTER, MAX_LABEL, WIDTH, escape, nice_range, shorten
 from linglos_deploy.reports.numbers import significant
 
-_WIDTH = 560
-_RIGHT = 64
-_ROW = 30
+_ROW = 38
+_LABEL = 18
 _BAR = 14
-_CHARACTER = 7.0
-_MAX_LABEL = 34
 _LINE_HEIGHT = 170
 _LEFT_OF_LINE = 38
 _COUNTS_HEIGHT = 100
 _GROWTH_HEIGHT = 240
+_NAME = 34
 _LEAST_ERROR, _LARGEST_ERROR = 1e-7, 10.0
 """Relative errors between which a picture tells them apart: what float32 holds, and ten times the signal."""
 
@@ -30,8 +39,13 @@ def draw(chart: Chart, *, name: str) -> str:
         chart: What to draw.
         name: Unique on the page; connects the drawing with its title for screen readers.
     """
+    key = ""
     if isinstance(chart, ErrorGrowth):
         drawing = _growth(chart)
+    elif isinstance(chart, SpreadChart):
+        drawing = draw_spreads(chart)
+    elif isinstance(chart, CurveChart):
+        drawing, key = draw_curves(chart), legend(chart)
     elif isinstance(chart, Histogram):
         drawing = _histogram(chart)
     else:
@@ -40,51 +54,44 @@ def draw(chart: Chart, *, name: str) -> str:
         return ""
     drawing = drawing.replace("<svg ", f'<svg role="img" aria-labelledby="{name}" ', 1)
     return (
-        f'<figure><strong id="{name}">{escape(chart.title)}</strong><div class="drawing">{drawing}</div>'
+        f'<figure><strong id="{name}">{escape(chart.title)}</strong>{key}<div class="drawing">{drawing}</div>'
         f"<figcaption>{escape(chart.caption)}</figcaption></figure>"
     )
 
 
-def escape(text: str) -> str:
-    """Return text as it may stand in HTML and SVG, attributes included."""
-    return html.escape(printable(text))
-
-
 def _bars(chart: BarChart) -> str:
+    """Draw bars under their labels: names of files are long, and a phone is narrow."""
     if not chart.bars:
         return ""
-    left = min(_MAX_LABEL, max(len(bar.label) for bar in chart.bars)) * _CHARACTER + 12
     top = 18 if chart.limit is not None else 4
     height = top + _ROW * len(chart.bars)
+    right = CHARACTER * max(len(bar.text) for bar in chart.bars) + 20
     largest = max([bar.reach or bar.value for bar in chart.bars] + [bar.value for bar in chart.bars])
     if chart.limit is not None and chart.limit <= 3 * largest:
         largest = max(largest, chart.limit)
-    scale = (_WIDTH - left - _RIGHT) / (largest or 1.0)
-    parts = [f'<line class="grid" x1="{left:.1f}" x2="{left:.1f}" y1="{top}" y2="{height}"/>']
-    for index, bar in enumerate(chart.bars):
-        parts.append(_bar(bar, left=left, middle=top + _ROW * index + _ROW / 2, scale=scale))
+    scale = (WIDTH - right) / (largest or 1.0)
+    parts = [_bar(bar, top=top + _ROW * index, scale=scale) for index, bar in enumerate(chart.bars)]
     if chart.limit is not None and chart.limit <= largest:
-        x = left + chart.limit * scale
+        x = chart.limit * scale
         parts.append(f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{height}"/>')
         parts.append(
             f'<text class="limit-text" x="{x:.1f}" y="11" text-anchor="middle">{significant(chart.limit)}</text>'
         )
-    return f'<svg viewBox="0 0 {_WIDTH} {height}">{"".join(parts)}</svg>'
+    return f'<svg viewBox="0 0 {WIDTH} {height}">{"".join(parts)}</svg>'
 
 
-def _bar(bar: Bar, *, left: float, middle: float, scale: float) -> str:
-    length = max(1.0, bar.value * scale)
-    end = left + length
+def _bar(bar: Bar, *, top: float, scale: float) -> str:
+    end = length = max(1.0, bar.value * scale)
+    y = top + _LABEL
+    middle = y + _BAR / 2
     parts = [
         f"<g><title>{escape(f'{bar.label}: {bar.text}')}</title>",
-        f'<text x="{left - 8:.1f}" y="{middle + 4:.1f}" text-anchor="end">{escape(_shorten(bar.label))}</text>',
-        f'<rect class="bar tone-{bar.tone}" x="{left:.1f}" y="{middle - _BAR / 2:.1f}" width="{length:.1f}" '
-        f'height="{_BAR}" rx="2"/>',
+        f'<text class="label" x="0" y="{y - 4:.1f}">{escape(shorten(bar.label, MAX_LABEL))}</text>',
+        f'<rect class="bar tone-{bar.tone}" x="0" y="{y:.1f}" width="{length:.1f}" height="{_BAR}" rx="2"/>',
     ]
     if bar.reach is not None and bar.reach > bar.value:
-        end = left + bar.reach * scale
-        x = f'x1="{left + length:.1f}" x2="{end:.1f}"'
-        parts.append(f'<line class="reach" {x} y1="{middle:.1f}" y2="{middle:.1f}"/>')
+        end = bar.reach * scale
+        parts.append(f'<line class="reach" x1="{length:.1f}" x2="{end:.1f}" y1="{middle:.1f}" y2="{middle:.1f}"/>')
         parts.append(f'<line class="reach" x1="{end:.1f}" x2="{end:.1f}" y1="{middle - 4:.1f}" y2="{middle + 4:.1f}"/>')
     parts.append(f'<text x="{end + 7:.1f}" y="{middle + 4:.1f}">{escape(bar.text)}</text></g>')
     return "".join(parts)
@@ -95,8 +102,8 @@ def _line(chart: LineChart) -> str:
     if len(values) < 2:
         return ""
     shown = [*values] if chart.limit is None else [*values, chart.limit]
-    low, high = _nice_range(min(shown), max(shown))
-    width, height = _WIDTH - _LEFT_OF_LINE - 10, _LINE_HEIGHT - 16
+    low, high = nice_range(min(shown), max(shown))
+    width, height = WIDTH - _LEFT_OF_LINE - 10, _LINE_HEIGHT - 16
 
     def place(index: float, value: float) -> tuple[float, float]:
         return _LEFT_OF_LINE + width * index / (len(values) - 1), 8 + height * (high - value) / (high - low)
@@ -105,20 +112,20 @@ def _line(chart: LineChart) -> str:
     for step in range(5):
         value = low + (high - low) * step / 4
         _, y = place(0, value)
-        parts.append(f'<line class="grid" x1="{_LEFT_OF_LINE}" x2="{_WIDTH - 10}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<line class="grid" x1="{_LEFT_OF_LINE}" x2="{WIDTH - 10}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="axis" x="{_LEFT_OF_LINE - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
     points = [place(index, value) for index, value in enumerate(values)]
     parts.append(f'<polyline class="line" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}"/>')
     if chart.limit is not None:
         _, y = place(0, chart.limit)
-        parts.append(f'<line class="limit" x1="{_LEFT_OF_LINE}" x2="{_WIDTH - 10}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<line class="limit" x1="{_LEFT_OF_LINE}" x2="{WIDTH - 10}" y1="{y:.1f}" y2="{y:.1f}"/>')
     for label, value, (x, y) in zip(chart.labels, values, points, strict=True):
         tone = Tone.BAD if chart.limit is not None and value < chart.limit else Tone.NEUTRAL
         parts.append(
             f'<circle class="point tone-{tone}" cx="{x:.1f}" cy="{y:.1f}" r="2.4">'
             f"<title>{escape(f'{label}: {significant(value)}')}</title></circle>"
         )
-    return f'<svg viewBox="0 0 {_WIDTH} {_LINE_HEIGHT}">{"".join(parts)}</svg>'
+    return f'<svg viewBox="0 0 {WIDTH} {_LINE_HEIGHT}">{"".join(parts)}</svg>'
 
 
 def _growth(chart: ErrorGrowth) -> str:
@@ -130,7 +137,7 @@ def _growth(chart: ErrorGrowth) -> str:
     shown = errors if limit is None else [*errors, limit]
     low, high = math.floor(math.log10(min(shown))), math.ceil(math.log10(1.2 * max(shown)))
     left, top, bottom = 46, 20, _GROWTH_HEIGHT - 22
-    width = _WIDTH - left - 8
+    width = WIDTH - left - 8
 
     def place(index: float, error: float) -> tuple[float, float]:
         up = (math.log10(error) - low) / (high - low)
@@ -139,7 +146,7 @@ def _growth(chart: ErrorGrowth) -> str:
     parts = _bands(chart.stages, left=left, width=width, top=top, bottom=bottom)
     for decade in range(low, high + 1):
         _, y = place(0, 10.0**decade)
-        parts.append(f'<line class="grid" x1="{left}" x2="{_WIDTH - 8}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<line class="grid" x1="{left}" x2="{WIDTH - 8}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="axis" x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{_percent(decade)}</text>')
     points = [place(index, error) for index, error in enumerate(errors)]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
@@ -147,9 +154,9 @@ def _growth(chart: ErrorGrowth) -> str:
     parts.append(f'<polyline class="line" points="{line}"/>')
     if limit is not None:
         _, y = place(0, limit)
-        parts.append(f'<line class="limit" x1="{left}" x2="{_WIDTH - 8}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<line class="limit" x1="{left}" x2="{WIDTH - 8}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(
-            f'<text class="limit-text" x="{_WIDTH - 10}" y="{y - 5:.1f}" text-anchor="end">'
+            f'<text class="limit-text" x="{WIDTH - 10}" y="{y - 5:.1f}" text-anchor="end">'
             f"limit {escape(significant(100 * limit))} %</text>"
         )
     worst = max(range(len(errors)), key=errors.__getitem__)
@@ -161,13 +168,13 @@ def _growth(chart: ErrorGrowth) -> str:
             f"{escape(f'{chart.labels[index]}: {significant(100 * chart.errors[index])} %')}</title></circle>"
         )
     x, y = points[told]
-    side = "end" if x > _WIDTH / 2 else "start"
-    said = f"{_shorten(chart.labels[told])}  {significant(100 * chart.errors[told])} %"
+    side = "end" if x > WIDTH / 2 else "start"
+    said = f"{shorten(chart.labels[told], _NAME)}  {significant(100 * chart.errors[told])} %"
     parts.append(
         f'<text x="{x + (-8 if side == "end" else 8):.1f}" y="{max(y - 7, 12):.1f}" text-anchor="{side}">'
         f"{escape(said)}</text>"
     )
-    return f'<svg viewBox="0 0 {_WIDTH} {_GROWTH_HEIGHT}">{"".join(parts)}</svg>'
+    return f'<svg viewBox="0 0 {WIDTH} {_GROWTH_HEIGHT}">{"".join(parts)}</svg>'
 
 
 def _bands(stages: Sequence[str], *, left: float, width: float, top: float, bottom: float) -> list[str]:
@@ -182,7 +189,7 @@ def _bands(stages: Sequence[str], *, left: float, width: float, top: float, bott
                 f'<rect class="band" x="{x:.1f}" y="{top}" width="{wide:.1f}" height="{bottom - top}">'
                 f"<title>{escape(stages[start])}</title></rect>"
             )
-        if wide >= _CHARACTER * len(stages[start]):
+        if wide >= CHARACTER * len(stages[start]):
             parts.append(
                 f'<text class="axis" x="{x + wide / 2:.1f}" y="{bottom + 15}" text-anchor="middle">'
                 f"{escape(stages[start])}</text>"
@@ -199,7 +206,7 @@ def _histogram(chart: Histogram) -> str:
     if not chart.counts or chart.end <= 0:
         return ""
     top = math.log1p(max(chart.counts)) or 1.0
-    step = (_WIDTH - 20) / len(chart.counts)
+    step = (WIDTH - 20) / len(chart.counts)
     above = 12 * len(chart.marks) + 6
     bottom = above + _COUNTS_HEIGHT
     parts = []
@@ -209,8 +216,8 @@ def _histogram(chart: Histogram) -> str:
             x, y = 10 + index * step, bottom - tall
             parts.append(f'<rect class="bar" x="{x:.1f}" y="{y:.1f}" width="{step:.2f}" height="{tall:.1f}"/>')
     for row, mark in enumerate(chart.marks):
-        x = 10 + (_WIDTH - 20) * min(mark.value / chart.end, 1.0)
-        side = "end" if x > _WIDTH / 2 else "start"
+        x = 10 + (WIDTH - 20) * min(mark.value / chart.end, 1.0)
+        side = "end" if x > WIDTH / 2 else "start"
         weight = ' font-weight="bold"' if mark.strong else ""
         y = 12 * (row + 1)
         parts.append(f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="{y:.1f}" y2="{bottom}"/>')
@@ -219,21 +226,5 @@ def _histogram(chart: Histogram) -> str:
             f"{escape(f'{mark.label} {mark.value:.4g}')}</text>"
         )
     parts.append(f'<text class="axis" x="10" y="{bottom + 14}">0</text>')
-    parts.append(f'<text class="axis" x="{_WIDTH - 10}" y="{bottom + 14}" text-anchor="end">{chart.end:.4g}</text>')
-    return f'<svg viewBox="0 0 {_WIDTH} {bottom + 18}">{"".join(parts)}</svg>'
-
-
-def _nice_range(low: float, high: float) -> tuple[float, float]:
-    """Return bounds whose four steps are round numbers."""
-    raw = max(high - low, 1e-9, 1e-9 * max(abs(low), abs(high))) / 4  # steps that floats can tell apart
-    unit = 10.0 ** math.floor(math.log10(raw))
-    for factor in (1, 2, 2.5, 5, 10, 20, 25, 50):
-        step = factor * unit
-        bottom = math.floor(low / step) * step
-        if bottom + 4 * step >= high:
-            return bottom, bottom + 4 * step
-    raise AssertionError("fifty times the unit always suffices")
-
-
-def _shorten(label: str) -> str:
-    return label if len(label) <= _MAX_LABEL else f"{label[: _MAX_LABEL // 2 - 1]}…{label[-_MAX_LABEL // 2 :]}"
+    parts.append(f'<text class="axis" x="{WIDTH - 10}" y="{bottom + 14}" text-anchor="end">{chart.end:.4g}</text>')
+    return f'<svg viewBox="0 0 {WIDTH} {bottom + 18}">{"".join(parts)}</svg>'

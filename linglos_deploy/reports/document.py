@@ -190,7 +190,98 @@ class ErrorGrowth:
     marked: str | None = None
 
 
-Chart = BarChart | LineChart | Histogram | ErrorGrowth
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How the values of one subject lie around their middle.
+
+    Attributes:
+        label: What they belong to.
+        text: Their middle as the reader sees it.
+        counts: Over equally wide steps of the chart's axis.
+        quartiles: Where on the axis the middle half of them lies.
+        beyond: How many lie outside the axis.
+    """
+
+    label: str
+    text: str
+    counts: tuple[float, ...]
+    quartiles: tuple[float, float]
+    beyond: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SpreadChart:
+    """Densities below each other on one axis, which says how far values are from the middle of their own row.
+
+    Attributes:
+        title: With the unit.
+        caption: How to read it.
+        start: Where the axis begins, relative to the middle: -0.1 is 10 % below.
+        end: Where it ends.
+        spreads: From top to bottom.
+    """
+
+    title: str
+    caption: str
+    start: float
+    end: float
+    spreads: tuple[Spread, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A place of a curve.
+
+    Attributes:
+        x: Across.
+        y: Up.
+        low: Where the thin line through it begins; ``None`` for none.
+        high: Where that ends.
+    """
+
+    x: float
+    y: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One subject of a chart of curves.
+
+    Attributes:
+        label: What it is.
+        parts: Points that a line connects; there is none from one part to the next.
+    """
+
+    label: str
+    parts: tuple[tuple[Point, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CurveChart:
+    """Several subjects against a number.
+
+    Attributes:
+        title: With the unit.
+        caption: How to read it.
+        across: What the horizontal axis counts.
+        ticks: Places on the horizontal axis, and what stands there.
+        curves: In the order of the legend.
+        logarithmic: Whether equal distances are equal factors, on both axes.
+        percent: Whether the values are shares.
+    """
+
+    title: str
+    caption: str
+    across: str
+    ticks: tuple[tuple[float, str], ...]
+    curves: tuple[Curve, ...]
+    logarithmic: bool = False
+    percent: bool = False
+
+
+Chart = BarChart | LineChart | Histogram | ErrorGrowth | SpreadChart | CurveChart
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,16 @@ from pathlib import Path
 
 from linglos_deploy import __version__
 from linglos_deploy.files import atomic_file
-from linglos_deploy.reports.charts import draw, escape
+from linglos_deploy.reports.charts import draw
 from linglos_deploy.reports.document import Card, Cell, Column, Gallery, Section, Table, all_sections, overall
+from linglos_deploy.reports.drawing import escape
 from linglos_deploy.reports.style import STYLE
 
 _PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+={0,2}")
 """What a report may put into a page; it may come from anywhere."""
+
+_MOST_COLUMNS = 5
+"""Columns that a phone shows side by side; of a wider table it shows every cell on a line, as it does of sentences."""
 
 
 def write_html(reports: Iterable[object], path: Path, *, title: str = "linglos-deploy report") -> None:
@@ -106,16 +110,17 @@ def _tables(tables: Iterable[Table]) -> str:
 
 def _table(table: Table) -> str:
     head = "".join(f'<th scope="col"{_numeric(column.numeric)}>{escape(column.title)}</th>' for column in table.columns)
-    prose = any(column.prose for column in table.columns)
+    stacked = len(table.columns) > _MOST_COLUMNS or any(column.prose for column in table.columns)
     rows = "".join(
         "<tr>"
-        + "".join(_cell(cell, column, named=prose) for cell, column in zip(row, table.columns, strict=True))
+        + "".join(_cell(cell, column, named=stacked) for cell, column in zip(row, table.columns, strict=True))
         + "</tr>"
         for row in table.rows
     )
     shown = (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}">'
-        f"<table{_class('prose' if prose else '')}><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f"<table{_class('stacked' if stacked else '')}><thead><tr>{head}</tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
     )
     title = escape(table.title)
     if table.folded:

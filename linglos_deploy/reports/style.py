@@ -5,12 +5,16 @@ STYLE = """
   --page: #f6f7f9; --card: #ffffff; --text: #1b2330; --soft: #5b6675; --line: #e1e5eb; --stripe: #f8f9fb;
   --bar: #3b6fd4; --reach: #1f4391; --good: #1a7f4b; --good-soft: #e3f4ea; --bad: #c0362c; --bad-soft: #fdeae8;
   --warn: #8a5a00; --warn-soft: #fff5dc; --limit: #c0362c;
+  --series-1: #2f63c9; --series-2: #c2571a; --series-3: #1a7f4b; --series-4: #8b3fa8; --series-5: #9a7300;
+  --series-6: #0f7f8c;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #10141b; --card: #181e27; --text: #e3e8ef; --soft: #97a3b3; --line: #2a3240; --stripe: #1c232e;
     --bar: #6b9bf5; --reach: #b4cdfb; --good: #5ecb92; --good-soft: #16352a; --bad: #f2877d; --bad-soft: #40201f;
     --warn: #e9bd62; --warn-soft: #372b12; --limit: #f2877d;
+    --series-1: #7aa6f7; --series-2: #f0965c; --series-3: #5ecb92; --series-4: #cf93e6; --series-5: #e2c04f;
+    --series-6: #55c8d6;
   }
 }
 * { box-sizing: border-box; }
@@ -64,6 +68,20 @@ svg .area { fill: var(--bar); opacity: .13; }
 svg .band { fill: var(--stripe); }
 svg .point { fill: var(--bar); }
 svg .point.tone-bad { fill: var(--bad); }
+svg .axis-line { stroke: var(--soft); }
+svg .density { fill: var(--bar); fill-opacity: .28; stroke: var(--bar); stroke-width: 1; stroke-linejoin: round; }
+svg .quartiles { stroke: var(--reach); stroke-width: 3; stroke-linecap: round; }
+svg .curve { fill: none; stroke-width: 1.5; stroke-linejoin: round; }
+svg .curve.series-1 { stroke: var(--series-1); } svg .marker.series-1 { fill: var(--series-1); }
+svg .curve.series-2 { stroke: var(--series-2); } svg .marker.series-2 { fill: var(--series-2); }
+svg .curve.series-3 { stroke: var(--series-3); } svg .marker.series-3 { fill: var(--series-3); }
+svg .curve.series-4 { stroke: var(--series-4); } svg .marker.series-4 { fill: var(--series-4); }
+svg .curve.series-5 { stroke: var(--series-5); } svg .marker.series-5 { fill: var(--series-5); }
+svg .curve.series-6 { stroke: var(--series-6); } svg .marker.series-6 { fill: var(--series-6); }
+.legend { display: flex; flex-wrap: wrap; gap: .1rem .9rem; margin: 0 0 .4rem; font-size: .8rem; }
+.legend { overflow-wrap: anywhere; }
+.legend span { display: inline-flex; align-items: center; gap: .35rem; min-width: 0; }
+.legend svg.key { flex: none; width: .8rem; height: .8rem; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)); gap: .7rem; }
 .card {
   display: flex; gap: .8rem; align-items: center; min-width: 0; padding: .6rem; border: 1px solid var(--line);
@@ -98,6 +116,8 @@ th { color: var(--soft); font-weight: 600; white-space: nowrap; background: var(
 tbody tr:last-child td { border-bottom: 0; }
 tbody tr:hover { background: var(--stripe); }
 td { overflow-wrap: break-word; min-width: 4rem; }
+.stacked th, .stacked td { padding: .42rem .55rem; white-space: normal; min-width: 0; }
+.stacked td:first-child { min-width: 9rem; }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 td.tone-good { color: var(--good); }
 td.tone-bad { color: var(--bad); font-weight: 600; }
@@ -113,21 +133,23 @@ footer { margin: 1.5rem 0 0; color: var(--soft); font-size: .82rem; }
   body { padding: 1rem .6rem; }
   section { padding: 1rem .8rem; }
   .drawing svg { min-width: 22rem; font-size: 14px; }
+  svg .label { font-size: 16px; }
   svg .axis, svg .limit-text { font-size: 13px; }
-  .prose, .prose tbody, .prose tr, .prose td { display: block; }
-  .prose thead { display: none; }
-  .prose tr { padding: .5rem .75rem; border-bottom: 1px solid var(--line); }
-  .prose tbody tr:last-child { border-bottom: 0; }
-  .prose td { padding: .1rem 0; border: 0; text-align: left; white-space: normal; overflow-wrap: anywhere; }
-  .prose td[data-column]::before { content: attr(data-column) ": "; color: var(--soft); font-weight: 400; }
+  .stacked, .stacked tbody, .stacked tr, .stacked td { display: block; }
+  .stacked thead { display: none; }
+  .stacked tr { padding: .5rem .75rem; border-bottom: 1px solid var(--line); }
+  .stacked tbody tr:last-child { border-bottom: 0; }
+  .stacked td { padding: .1rem 0; border: 0; text-align: left; white-space: normal; overflow-wrap: anywhere; }
+  .stacked td[data-column]::before { content: attr(data-column) ": "; color: var(--soft); font-weight: 400; }
 }
 @media print {
   body { background: #fff; padding: 0; }
   section { border: 0; padding: 0; }
   figure, .card, tr { break-inside: avoid; }
   .scroll, .drawing { overflow: visible; width: auto; }
-  table { font-size: .72rem; }
-  td { overflow-wrap: anywhere; }
+  table { font-size: .66rem; }
+  th, td, .stacked th, .stacked td { padding: .3rem; min-width: 0; white-space: normal; }
+  td:first-child, .stacked td:first-child { min-width: 5rem; overflow-wrap: anywhere; }
   nav { display: none; }
   details::details-content { content-visibility: visible; height: auto; }
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
-from linglos_deploy.reports.document import Bar, BarChart, Cell, Check, Column, Section, Table, Tone, sections_of
+from linglos_deploy.reports.document import Cell, Check, Column, Section, Table, Tone, sections_of
 from linglos_deploy.reports.numbers import file_size, significant
 from linglos_deploy.reports.profile import (
     BudgetCheck,
@@ -23,6 +23,7 @@ from linglos_deploy.reports.profile import (
     only_undecided,
     runs_needed,
 )
+from linglos_deploy.reports.sections.profile_charts import latency_charts, layer_charts, threads_suffix
 
 _OPERATORS_SHOWN = 10
 _LAYERS_SHOWN = 15
@@ -35,7 +36,7 @@ def profile_sections(report: ProfileReport) -> tuple[Section, ...]:
     missing = [row for row in report.rows if row.outcome is not Outcome.MEASURED]
     checks = tuple(
         Check(
-            name=f"p50 of {check.label}, batch {check.batch}{_threads_suffix(check.threads)}",
+            name=f"p50 of {check.label}, batch {check.batch}{threads_suffix(check.threads)}",
             passed=check.passed,
             found=f"{significant(check.found_p50_ms)} ms" if check.found_p50_ms is not None else "not measured",
             limit=f"at most {significant(check.limit_p50_ms)} ms",
@@ -49,7 +50,7 @@ def profile_sections(report: ProfileReport) -> tuple[Section, ...]:
             if row.outcome is Outcome.NOT_RUN
         )
     limit = report.checks[0].limit_p50_ms if report.checks else None
-    tables = [_latency_table(measured), _cost_table(measured), *_layer_tables(measured), _missing_table(missing)]
+    tables = [_latency_table(measured), _cost_table(measured), _missing_table(missing)]
     return (
         Section(
             title=report.title,
@@ -65,11 +66,12 @@ def profile_sections(report: ProfileReport) -> tuple[Section, ...]:
             ),
             facts=_profile_facts(report),
             warnings=report.warnings,
-            charts=_latency_charts(measured, limit),
+            charts=latency_charts(measured, limit=limit),
             tables=tuple(table for table in tables if table is not None),
             notes=_profile_notes(report),
             checks=(*checks, *map(_gate_check, report.gates)),
         ),
+        *_layer_sections(measured),
     )
 
 
@@ -104,7 +106,7 @@ def _gate_check(gate: GateCheck) -> Check:
     found = "not measured"
     if gate.ratio is not None:
         found = " and ".join(_ratio_text(ratio) for ratio in (gate.ratio, gate.second) if ratio is not None)
-    name = f"{gate.label} against {gate.baseline}, batch {gate.batch}{_threads_suffix(gate.threads)}"
+    name = f"{gate.label} against {gate.baseline}, batch {gate.batch}{threads_suffix(gate.threads)}"
     return Check(name, passed[gate.outcome], found, f"at most {1 + gate.limit:.3g} times")
 
 
@@ -128,7 +130,7 @@ def _over_budget(checks: Sequence[BudgetCheck]) -> list[str]:
     """Say which rows miss the budget, and by how much."""
     sentences = []
     for check in checks:
-        row = f"{check.label}, batch {check.batch}{_threads_suffix(check.threads)}"
+        row = f"{check.label}, batch {check.batch}{threads_suffix(check.threads)}"
         if check.found_p50_ms is None:
             sentences.append(f"{row}: not measured.")
         elif not check.passed:
@@ -210,35 +212,6 @@ def _throttled(conditions: Conditions) -> str:
     return ", ".join(f"{count} times {why}" for why, count in counts.items() if count is not None)
 
 
-def _latency_charts(measured: Sequence[ProfileRow], limit: float | None) -> tuple[BarChart, ...]:
-    def group_of(row: ProfileRow) -> tuple[int, int]:
-        return row.batch, row.threads
-
-    charts = []
-    for (batch, threads), group in groupby(sorted(measured, key=group_of), key=group_of):
-        bars = tuple(
-            Bar(
-                label=row.label,
-                value=row.latency.p50,
-                text=significant(row.latency.p50),
-                reach=row.latency.p90 if row.latency.p90 is not None else row.latency.high,
-                tone=Tone.BAD if limit is not None and row.latency.p50 > limit else Tone.NEUTRAL,
-            )
-            for row in group
-            if row.latency is not None
-        )
-        charts.append(
-            BarChart(
-                title=f"Latency at batch {batch}{_threads_suffix(threads)} (ms)",
-                caption="Bar and number: median. Thin line: to p90, or to the end of the median's interval."
-                + (" Vertical line: the budget." if limit is not None else ""),
-                bars=bars,
-                limit=limit,
-            )
-        )
-    return tuple(charts)
-
-
 def _latency_table(measured: Sequence[ProfileRow]) -> Table | None:
     if not measured:
         return None
@@ -304,12 +277,26 @@ def _cost_table(measured: Sequence[ProfileRow]) -> Table | None:
     return Table("First answer, memory and size", columns, rows) if rows else None
 
 
-def _layer_tables(measured: Sequence[ProfileRow]) -> list[Table]:
-    tables = []
-    for row in measured:
-        if row.layers is not None and row.layers.layers:
-            tables += [_operators_table(row, row.layers), _layers_table(row, row.layers)]
-    return tables
+def _layer_sections(measured: Sequence[ProfileRow]) -> list[Section]:
+    profiles = [(row, row.layers) for row in measured if row.layers is not None and row.layers.layers]
+    if not profiles:
+        return []
+    return [
+        Section(
+            title="Where the time goes",
+            summary="By the runtimes' own profilers, in runs of their own.",
+            charts=layer_charts(measured),
+            tables=(
+                *(_operators_table(row, profile) for row, profile in profiles),
+                *(_layers_table(row, profile) for row, profile in profiles),
+            ),
+            notes=tuple(
+                f"{_row_name(row)}: its layers add up to {profile.accounted:.0%} of the "
+                f"{significant(profile.latency_ms)} ms of a profiled run; the rest is spent between them."
+                for row, profile in profiles
+            ),
+        )
+    ]
 
 
 def _operators_table(row: ProfileRow, profile: LayerProfile) -> Table:
@@ -360,6 +347,7 @@ def _layers_table(row: ProfileRow, profile: LayerProfile) -> Table:
             for layer in sorted(profile.layers, key=lambda layer: -layer.milliseconds)
         ),
         first=_LAYERS_SHOWN,
+        folded=True,
     )
 
 
@@ -387,12 +375,6 @@ def _missing_table(missing: Sequence[ProfileRow]) -> Table | None:
 
 def _profile_notes(report: ProfileReport) -> tuple[str, ...]:
     notes = [f"{_row_name(row)}: {note}" for row in report.rows for note in row.notes]
-    notes += [
-        f"{_row_name(row)}: its layers add up to {row.layers.accounted:.0%} of the "
-        f"{significant(row.layers.latency_ms)} ms of a profiled run; the rest is spent between them."
-        for row in report.rows
-        if row.layers is not None and row.layers.layers
-    ]
     ratio = next((row.ratio for row in report.rows if row.ratio is not None), None)
     if ratio is not None:
         notes.append(
@@ -427,13 +409,7 @@ def _p50(row: ProfileRow) -> float:
 
 
 def _row_name(row: ProfileRow) -> str:
-    return f"{row.label}, batch {row.batch}{_threads_suffix(row.threads)}"
-
-
-def _threads_suffix(threads: int) -> str:
-    if threads == 0:
-        return ""
-    return f", {threads} thread{'s' if threads > 1 else ''}"
+    return f"{row.label}, batch {row.batch}{threads_suffix(row.threads)}"
 
 
 def _first_line(text: str) -> str:
