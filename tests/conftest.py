@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.scheduling import heavy_first, scheduler
+from tests.untraced import foreign_calls_untraced
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: two cores, several workers
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="linglos-tests-")  # not the user's cache
@@ -17,6 +21,22 @@ os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="linglos-tests-")  # not 
 settings.register_profile("steady", derandomize=True, deadline=None)
 settings.register_profile("search", deadline=None, max_examples=300)
 settings.load_profile("steady")
+
+
+@pytest.hookimpl(optionalhook=True)  # where xdist is
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    return scheduler(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # one of several workers
+        heavy_first(items)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def pytorch_is_not_measured() -> Iterator[None]:
+    with foreign_calls_untraced():
+        yield
 
 
 @dataclass(frozen=True, slots=True)
