@@ -19,7 +19,9 @@ os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="linglos-tests-")  # not 
 
 # The same examples every time, unless a run searches: pytest --hypothesis-profile=search. No example is on the clock.
 settings.register_profile("steady", derandomize=True, deadline=None)
-settings.register_profile("search", deadline=None, max_examples=300)
+settings.register_profile(
+    "search", settings.get_profile("default"), derandomize=False, deadline=None, max_examples=300
+)  # said, because Hypothesis begins with other settings where it finds itself in continuous integration
 settings.load_profile("steady")
 
 

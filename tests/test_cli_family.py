@@ -1,10 +1,10 @@
-"""The four variants as ``export --variant V --int8`` makes them, each exported once."""
+"""The variants as ``export --variant V --int8`` makes them: the smallest, and the largest for small images.
+
+Slow tests export the others, too, each for images of its own size.
+"""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from _pytest.mark.structures import ParameterSet
 
 from linglos_deploy.artifacts import OnnxArtifact, open_onnx
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
@@ -28,14 +29,29 @@ PARAMETERS = {"t": 2.0e6, "s": 5.3e6, "m": 10.3e6, "b": 26.3e6}
 
 STRIDES = (4, 8, 16, 32)
 
-VARIANTS = [pytest.param(name, marks=pytest.mark.xdist_group(f"family-{name}")) for name in PARAMETERS]
+OWN_SIDE, SMALL_SIDE = 224, 96
+"""96 x 96 pixels have 576, 144, 36 and 9 positions at the strides: no number of channels."""
+
+
+def on_one_worker(variant: str, *, slow: bool, side: int = OWN_SIDE) -> ParameterSet:
+    """Return a variant and the side of its images, as parameters of a test."""
+    marks = [pytest.mark.xdist_group(f"family-{variant}"), *([pytest.mark.slow] if slow else [])]
+    return pytest.param((variant, side), marks=marks, id=variant if side == OWN_SIDE else f"{variant}-{side}")
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """One variant, exported by the command line."""
+    """One variant, exported by the command line.
+
+    Attributes:
+        variant: Its name.
+        side: Height and width of its images, in pixels.
+        bundle: What was written.
+        report: What was said.
+    """
 
     variant: str
+    side: int
     bundle: Path
     report: Any
 
@@ -46,25 +62,32 @@ class Exported:
 
 
 @pytest.fixture(scope="session")
-def export_variant(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
-    """Return a function that exports each variant once."""
+def export_variant(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Exported]:
+    """Return a function that exports each variant once a size."""
 
     @cache
-    def made(variant: str) -> Exported:
+    def made(variant: str, side: int) -> Exported:
         folder = tmp_path_factory.mktemp(f"family-{variant}")
         done = run(
             *("export", "--variant", variant, "--int8", "--images", 8, "--engine", "none", "--no-latency"),
+            *([] if side == OWN_SIDE else ["--imgsz", side]),
             *("-o", folder, "--json", "--quiet"),
         )
         assert done.exit_code == 0, done.stderr
-        return Exported(variant, folder / f"linglo_{variant}", done.json)
+        return Exported(variant, side, folder / f"linglo_{variant}", done.json)
 
     return made
 
 
-@pytest.fixture(params=VARIANTS)
-def exported(request: pytest.FixtureRequest, export_variant: Callable[[str], Exported]) -> Exported:
-    return export_variant(request.param)
+@pytest.fixture(
+    params=[
+        on_one_worker("t", slow=False),
+        on_one_worker("b", slow=False, side=SMALL_SIDE),
+        *(on_one_worker(variant, slow=True) for variant in ("s", "m", "b")),
+    ]
+)
+def exported(request: pytest.FixtureRequest, export_variant: Callable[[str, int], Exported]) -> Exported:
+    return export_variant(*request.param)
 
 
 def test_a_variant_has_the_size_of_its_description(exported: Exported) -> None:
@@ -83,7 +106,7 @@ def test_both_graphs_use_standard_operators_only(exported: Exported) -> None:
 
 def test_no_tensor_holds_query_key_pairs(exported: Exported) -> None:
     """Neither N x N elements, N the positions at some stride, nor two axes of N each."""
-    positions = {(224 // stride) ** 2 for stride in STRIDES}
+    positions = {(exported.side // stride) ** 2 for stride in STRIDES}
     for graph in exported.graphs:
         model = onnx.load(graph.path)
         model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
@@ -104,7 +127,7 @@ def test_no_tensor_holds_query_key_pairs(exported: Exported) -> None:
 @pytest.mark.parametrize("batch", [1, 3, 8])
 def test_float32_logits_agree_with_pytorch_at_any_batch(exported: Exported, batch: int) -> None:
     model = load_model(ModelSource(variant=exported.variant))
-    image = np.random.default_rng(batch).standard_normal((batch, 3, 224, 224), dtype=np.float32)
+    image = np.random.default_rng(batch).standard_normal((batch, 3, exported.side, exported.side), dtype=np.float32)
     with torch.inference_mode():
         expected = model.module(torch.from_numpy(image)).numpy()
     with OnnxRuntime(threads=2).open(exported.graphs[0]) as runner:
@@ -112,8 +135,9 @@ def test_float32_logits_agree_with_pytorch_at_any_batch(exported: Exported, batc
     assert np.abs(found - expected).max() <= 1e-4
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_a_dynamic_graph_agrees_with_pytorch_at_other_sizes(variant: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("variant_and_side", [on_one_worker(name, slow=name != "t") for name in PARAMETERS])
+def test_a_dynamic_graph_agrees_with_pytorch_at_other_sizes(variant_and_side: tuple[str, int], tmp_path: Path) -> None:
+    variant, _ = variant_and_side
     model = load_model(ModelSource(variant=variant))
     graph = export_onnx(model, ExportConfig(dynamic=True), out=tmp_path / "model.onnx")
     with OnnxRuntime(threads=2).open(graph) as runner:
@@ -122,32 +146,3 @@ def test_a_dynamic_graph_agrees_with_pytorch_at_other_sizes(variant: str, tmp_pa
             with torch.inference_mode():
                 expected = model.module(torch.from_numpy(image)).numpy()
             assert np.abs(runner.run({"image": image})["logits"] - expected).max() <= 1e-4
-
-
-EXPORT_ONCE = """
-import sys
-from pathlib import Path
-from linglos_deploy.exporters.config import ExportConfig
-from linglos_deploy.exporters.export import export_onnx
-from linglos_deploy.models.loading import ModelSource, load_model
-print(export_onnx(load_model(ModelSource(checkpoint=Path(sys.argv[1]))), ExportConfig(), out=Path(sys.argv[2])).digest)
-"""
-
-
-def test_the_same_export_in_two_processes_gives_the_same_bytes(tmp_path: Path) -> None:
-    from tests.commandline import write_tiny_checkpoint
-
-    checkpoint = write_tiny_checkpoint(tmp_path / "tiny.safetensors")
-    digests, files = [], []
-    for seed, name in (("1", "a.onnx"), ("2", "b.onnx")):
-        done = subprocess.run(
-            [sys.executable, "-c", EXPORT_ONCE, str(checkpoint), str(tmp_path / name)],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        digests.append(done.stdout.split()[-1])
-        files.append((tmp_path / name).read_bytes())
-    assert files[0] == files[1]
-    assert digests[0] == digests[1]

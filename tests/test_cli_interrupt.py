@@ -23,12 +23,19 @@ pytestmark = pytest.mark.xdist_group("shipped")
 
 GRAPH = "build/tiny/model.onnx"
 EXPORT = ("export", "--checkpoint", "tiny.safetensors", "--data", "images", "--eval", "images", "--int8")
+BUNDLE = (*EXPORT, "--engine", "none", "--name", "tiny", "--force")
 COMMANDS: dict[str, tuple[str, ...]] = {
-    "export": (*EXPORT, "--engine", "none", "--name", "tiny", "--force"),
+    "export": (*BUNDLE, "--method", "absmax", "--target-runtime", "tensorrt"),
+    "export for every runtime": BUNDLE,
     "calibrate": ("calibrate", GRAPH, "--data", "images", "-o", "build/tiny.table", "--force"),
     "quantize": ("quantize", GRAPH, "--table", "build/tiny/calibration.table", "-o", "build/int8.onnx"),
     "build": ("build", GRAPH, "--engine", "tensorrt-rtx"),
     "parity": ("parity", "build/tiny", "--data", "images", "--junit", "build/parity.xml"),
+    "parity of a graph": (
+        "parity",
+        "build/tiny/model.int8.onnx",
+        *("--reference", GRAPH, "--data", "images", "--precision", "int8", "--junit", "build/parity.xml"),
+    ),
     "profile": (
         "profile",
         GRAPH,
@@ -79,11 +86,21 @@ def stage_with(counter: StageCounter, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick_export")
-@pytest.mark.parametrize("command", ["export", "calibrate", "quantize", "parity"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "export",
+        pytest.param("export for every runtime", marks=pytest.mark.slow),  # the same stages, more of them
+        "calibrate",
+        "quantize",
+        "parity of a graph",
+        pytest.param("parity", marks=pytest.mark.slow),  # of a bundle: those stages for each of its graphs
+    ],
+)
 def test_an_interrupt_at_any_stage_leaves_everything_as_it_was(
     here: Path, command: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    arguments = [*COMMANDS[command], *(["--no-latency"] if command == "export" else [])]
+    arguments = [*COMMANDS[command], *(["--no-latency"] if COMMANDS[command][0] == "export" else [])]
     places = StageCounter()
     stage_with(places, monkeypatch)
     practice = tmp_path_factory.mktemp("practice")

@@ -110,9 +110,10 @@ def test_a_percentile_is_in_percent(here: Path) -> None:
     run(*call, "--percentile", "99.9").expect(0)
 
 
+@pytest.mark.usefixtures("quick_export")
 def test_export_clips_at_the_percentile_it_was_given(here: Path) -> None:
     call = (*EXPORT, "--data", "images", "--int8", "--method", "percentile", "--weight-bits", "7")
-    run(*call, "--percentile", "80").expect(run(*call, "--percentile", "80", "--name", "other").exit_code)
+    assert run(*call, "--percentile", "80").exit_code in (0, 1)  # so much is clipped that parity may say no
     plan = json.loads((here / "out/tiny/plan.json").read_text())
     assert plan["scheme"]["percentile"] == 80
     assert plan["scheme"]["weight_bits"] == 7

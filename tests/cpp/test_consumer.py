@@ -33,9 +33,9 @@ def with_size(image: np.ndarray) -> bytes:
     return struct.pack("<2i", *image.shape[:2]) + image.tobytes()
 
 
-def preprocessing_cases(count: int) -> tuple[bytes, list[np.ndarray]]:
+def preprocessing_cases(count: int, *, seed: int = 20260101) -> tuple[bytes, list[np.ndarray]]:
     """Random images and specifications as the consumer reads them, and what Python makes of each."""
-    rng = np.random.default_rng(20260101)
+    rng = np.random.default_rng(seed)
     cases, expected = [], []
     for index in range(count):
         image = random_image(rng, 700)

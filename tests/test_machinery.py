@@ -1,4 +1,4 @@
-"""Coverage pauses in foreign calls and in nothing else."""
+"""The tests' own machinery: coverage pauses in foreign calls only, groups stay together, searches search."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 import pytest
+from hypothesis import settings
 
 from tests.scheduling import kept_together
 from tests.untraced import untraced
@@ -63,3 +64,8 @@ def test_a_tracer_goes_on_after_a_foreign_call_that_fails(traced: list[str]) -> 
 )
 def test_a_group_stays_together_and_so_does_a_module(nodeid: str, together: str) -> None:
     assert kept_together(nodeid) == together
+
+
+def test_examples_are_the_same_every_time_unless_a_run_searches_in_continuous_integration_too() -> None:
+    assert settings.get_profile("steady").derandomize
+    assert not settings.get_profile("search").derandomize
