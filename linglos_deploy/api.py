@@ -334,6 +334,7 @@ def check_parity(
     criteria: StrPath | None = None,
     limits: Mapping[str, float | None] | None = None,
     plan: StrPath | None = None,
+    unplanned: bool = False,
     progress: Progress = SILENT,
 ) -> ParityOutcome:
     """Check that a bundle's graphs, or one graph, still answer as the reference does.
@@ -355,10 +356,12 @@ def check_parity(
         criteria: A file of limits, as docs/parity.md describes it.
         limits: Limits of all outputs by name, on top of the file's; ``None`` as a limit asks for nothing.
         plan: The quantization plan that an INT8 graph must carry out; a bundle brings its own.
+        unplanned: Whether an INT8 graph is judged without a plan, its scales taken as they are.
         progress: Told about every stage.
 
     Returns:
-        One report per graph; ``passed`` is whether all of them agree.
+        One report per graph; ``passed`` is whether all of them agree, ``undecided`` whether that cannot be told, as for
+        the scales of an INT8 graph without its plan.
 
     Raises:
         UsageError: The request does not fit what it is about.
@@ -382,6 +385,7 @@ def check_parity(
         criteria=_path_of(criteria),
         limits=limits or {},
         plan=_path_of(plan),
+        unplanned=unplanned,
     )
     return check(request, progress=progress)
 

@@ -108,7 +108,7 @@ def root(
       2  wrong usage or configuration; the place for the result is taken
       3  a backend, device or optional package is missing
       4  a stage failed: bad checkpoint, bad data, export, build
-      5  cannot tell: the measurement is too noisy for the verdict that was asked for
+      5  cannot tell: a measurement too noisy for the verdict that was asked for, an INT8 graph without its plan
     """
     if version:
         typer.echo(f"linglos-deploy {__version__}")

@@ -46,7 +46,7 @@ class Verdicts:
         from linglos_deploy import api
 
         outcome = api.check_parity(candidate, **options)
-        self._settle(outcome, passed=outcome.passed)
+        self._settle(outcome, passed=outcome.passed, undecided=outcome.undecided)
         return outcome
 
     def compare(self, old: StrPath, new: StrPath, **tolerances: Any) -> ComparisonReport:
@@ -67,15 +67,14 @@ class Verdicts:
         from linglos_deploy import api
 
         report = api.compare(old, new, **tolerances)
-        self._settle(report, passed=report.passed)
-        if untold := [change for change in report.changes if change.undecided]:
-            told = [f"  {change.subject}: {change.measure}: {change.new}, was {change.old}" for change in untold]
-            pytest.fail("\n".join(["The figures cannot tell whether it is worse:", *told]), pytrace=False)
+        self._settle(report, passed=report.passed, undecided=report.undecided)
         return report
 
-    def _settle(self, report: object, *, passed: bool) -> None:
+    def _settle(self, report: object, *, passed: bool, undecided: bool) -> None:
         __tracebackhide__ = True
         self.test.user_properties += list(_properties(report))
+        if undecided:
+            pytest.fail("\n".join(["It cannot be told whether this is good:", *_untold(report)]), pytrace=False)
         if not passed:
             pytest.fail("\n".join(_reasons(report)), pytrace=False)
 
@@ -106,3 +105,12 @@ def _reasons(report: object) -> Iterator[str]:
                 yield printable(f"  {check.name}: found {check.found}, expected {check.limit}")
         for warning in section.warnings:
             yield printable(f"  warning: {warning}")
+
+
+def _untold(report: object) -> Iterator[str]:
+    from linglos_deploy.reports.document import all_sections, printable
+
+    for section in all_sections([report]):
+        for check in section.checks:
+            if check.passed is None:
+                yield printable(f"  {check.name}: {check.found}; {check.limit}")

@@ -116,7 +116,7 @@ def _print_parity_table(rows: Sequence[tuple[dict[str, str], str]], console: Con
 
 def _checked(report: ParityReport) -> str:
     """Say what a verdict rests on."""
-    parts = ["passed" if report.passed else "FAILED"]
+    parts = ["passed" if report.passed else "CANNOT TELL" if report.undecided else "FAILED"]
     if report.proof is not None:
         plan = " and the plan" if report.proof.against_plan else ""
         parts.append(

@@ -101,7 +101,7 @@ def test_what_the_figures_cannot_tell_does_not_pass(pytester: pytest.Pytester) -
     """
     done = run(pytester, body)
     done.assert_outcomes(failed=1)
-    assert "cannot tell whether it is worse" in done.stdout.str()
+    assert "It cannot be told whether this is good" in done.stdout.str()
     assert "model.onnx: median: 11 ms, was 10 ms" in done.stdout.str()
 
 

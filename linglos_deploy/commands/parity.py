@@ -78,6 +78,9 @@ def parity(
             help="The plan that an INT8 graph must carry out. [default: one beside the graphs]",
         ),
     ] = None,
+    no_plan: Annotated[
+        bool, typer.Option("--no-plan", help="Judge an INT8 graph without its plan: take its scales as they are.")
+    ] = False,
     imgsz: options.ImageSize = None,
     mean: options.Mean = None,
     std: options.Std = None,
@@ -96,7 +99,7 @@ def parity(
     config: options.Config = None,
     save_config: options.SaveConfig = None,
 ) -> bool:
-    """Check that graphs still answer as the PyTorch model did; exit code 1 when one drifts.
+    """Check that graphs still answer as the PyTorch model did; exit code 1 when one drifts, 5 when it cannot be told.
 
     \b
     Examples:
@@ -136,10 +139,13 @@ def parity(
         criteria=criteria,
         limits=dict(map(parse_limit, limit or ())),
         plan=plan,
+        unplanned=no_plan,
         progress=Terminal(quiet=quiet),
     )
     write_reports([outcome], html=html, junit=junit, summary=summary)
     if annotate:
         running.annotate([outcome], file=candidate)
     show(outcome, show_parity_outcome, as_json=as_json)
+    if outcome.undecided:
+        raise typer.Exit(running.UNDECIDED)
     return outcome.passed

@@ -125,14 +125,13 @@ def _outputs(reports: Sequence[ParityReport]) -> str:
 def _verdicts(name: str, old: ParityReport, new: ParityReport) -> Iterator[Change]:
     if old.precision != new.precision:
         yield Change(name, "precision", old.precision, new.precision)
-    words = {True: "passed", False: "failed"}
+    words = ["passed" if it.passed else "cannot tell" if it.undecided else "failed" for it in (old, new)]
     yield Change(
         name,
         "verdict",
-        words[old.passed],
-        words[new.passed],
+        *words,
         "passed" if old.passed else "as before",
-        passed=new.passed or not old.passed,
+        passed=new.passed or not (old.passed or (old.undecided and not new.undecided)),
     )
     held = {finding.name: finding for finding in old.findings}
     for finding in new.findings:

@@ -34,7 +34,8 @@ def write_junit(reports: Iterable[object], path: Path, *, name: str = "linglos-d
 def to_junit(reports: Iterable[object], *, when: datetime, name: str = "linglos-deploy") -> str:
     """Render the verdicts of reports as JUnit XML.
 
-    A report without a verdict has no suite. What could not be checked on this machine is a skipped test case.
+    A report that checks nothing has no suite. What could not be checked on this machine, or cannot be told, is a
+    skipped test case.
 
     Args:
         reports: Values of any registered report types.
@@ -42,7 +43,7 @@ def to_junit(reports: Iterable[object], *, when: datetime, name: str = "linglos-
         name: The package of all suites.
     """
     root = ET.Element("testsuites")
-    judged = [section for section in all_sections(reports) if section.passed is not None]
+    judged = [section for section in all_sections(reports) if section.passed is not None or section.checks]
     root.extend(_suite(section, number, package=name, when=when) for number, section in enumerate(judged))
     ET.indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}\n'

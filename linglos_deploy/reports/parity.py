@@ -286,6 +286,7 @@ class Finding:
         found: What was found.
         expected: What would have been right; the command that checks it, where it could not be checked.
         node: The node of the candidate that it is about, if it is about one.
+        undecided: Whether the verdict hangs on it, although nothing at hand can tell; ``passed`` is ``None`` then.
     """
 
     name: str
@@ -293,6 +294,7 @@ class Finding:
     found: str
     expected: str
     node: str | None = None
+    undecided: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +316,8 @@ class ParityReport:
         samples: How many samples were compared.
         outputs: One entry per set of images and output, in graph order.
         warnings: What the reader should know besides, such as an INT8 mode that overflows on this CPU.
-        passed: Whether every criterion of every output holds, the proof does, and no finding speaks against it.
+        passed: Whether every criterion of every output holds, the proof does, and no finding speaks against it or
+            leaves it open.
         proof: Whether a derived graph is its parent; ``None`` where there is no parent to compare with.
         findings: What else was checked: places in a batch, inner tensors, what was reached before.
         labels: Names of the classes, in the order of the outputs; empty if unknown.
@@ -332,6 +335,14 @@ class ParityReport:
     findings: tuple[Finding, ...] = ()
     labels: tuple[str, ...] = ()
     growth: tuple[Probe, ...] = ()
+
+    @property
+    def undecided(self) -> bool:
+        """Whether nothing fails, and something that the verdict hangs on cannot be told."""
+        holds = self.proof is None or self.proof.passed
+        holds = holds and all(output.passed for output in self.outputs)
+        holds = holds and all(finding.passed is not False for finding in self.findings)
+        return holds and any(finding.undecided for finding in self.findings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,3 +467,9 @@ class ParityOutcome:
     layers: tuple[LayerReport, ...]
     passed: bool
     locations: tuple[Location, ...] = ()
+
+    @property
+    def undecided(self) -> bool:
+        """Whether no verdict is bad, and one or more cannot be told."""
+        open_ones = [report for report in self.reports if not report.passed]
+        return bool(open_ones) and all(report.undecided for report in open_ones)

@@ -93,6 +93,7 @@ class ParityRequest:
         limits: Limits of all outputs, on top of the file's.
         preprocess: How images become the input of graphs that do not say so themselves; a bundle says it.
         plan: The quantization plan of an INT8 graph; where none is named, the one beside the graph or its reference.
+        unplanned: Whether an INT8 graph is judged without a plan, its scales taken as they are.
         batch: Images of one run on ``data``.
     """
 
@@ -109,7 +110,17 @@ class ParityRequest:
     limits: Mapping[str, float | None] = field(default_factory=dict)
     preprocess: PreprocessOptions = NOTHING_SAID
     plan: Path | None = None
+    unplanned: bool = False
     batch: int = BATCH
+
+    def __post_init__(self) -> None:
+        if self.plan is not None and self.unplanned:
+            raise UsageError(
+                "An INT8 graph is judged by its plan, or without one.",
+                found="--plan together with --no-plan",
+                expected="one of them",
+                next_step="leave --no-plan out",
+            )
 
 
 def check(request: ParityRequest, *, progress: Progress = SILENT) -> ParityOutcome:
@@ -235,12 +246,13 @@ def _check_bundle(request: ParityRequest, bundle: Bundle, progress: Progress) ->
             expected="a bundle alone, or two graphs",
             next_step="name the bundle alone, or two graphs",
         )
-    if request.plan is not None:
+    if request.plan is not None or request.unplanned:
+        option = "--no-plan" if request.unplanned else "--plan"
         raise UsageError(
             "A bundle brings its own plan.",
-            found=f"'{request.candidate}' and '{request.plan}'",
+            found=f"'{request.candidate}' and '{request.plan or option}'",
             expected="a bundle alone, or two graphs",
-            next_step="leave --plan out",
+            next_step=f"leave {option} out",
         )
     if request.preprocess.given:
         raise UsageError(
@@ -565,12 +577,19 @@ def _alone(
             expected="an INT8 graph, --reference with its float32 graph, and --plan",
             next_step="leave --plan out" if reference else f"add --reference {ORIGINAL}",
         )
+    if request.unplanned and (precision is None or not precision.is_int8):
+        raise UsageError(
+            "Only an INT8 graph has a quantization plan.",
+            found=f"--no-plan for '{request.candidate}'",
+            expected="an INT8 graph",
+            next_step="leave --no-plan out",
+        )
     if isinstance(candidate, EngineArtifact):
         return _engine_alone(request, candidate), ()
     assert precision is not None
     plan: QuantPlan | None = None
     findings: tuple[Finding, ...] = ()
-    if reference is not None and precision.is_int8:
+    if reference is not None and precision.is_int8 and not request.unplanned:
         plan, findings = _plan_of(request, reference)
     derived = reference is not None and precision is not Precision.FP32
     derived = derived and reference is not None and (plan is not None or _is_derived(candidate, reference))
@@ -581,6 +600,7 @@ def _alone(
         parent=reference if derived else None,
         counterpart=reference,
         plan=plan,
+        unplanned=request.unplanned,
     )
     return subject, findings
 
@@ -590,7 +610,8 @@ def _plan_of(request: ParityRequest, reference: OnnxArtifact) -> tuple[QuantPlan
     if request.plan is not None:
         plan, table = QuantPlan.load(request.plan), request.plan.with_name(TABLE)
         return plan, check_decisions(plan, CalibrationTable.load(table) if table.is_file() else None, reference.digest)
-    for beside in (request.candidate.with_name(PLAN), reference.path.with_name(PLAN)):
+    own = request.candidate.with_suffix(f".{PLAN}")  # as ``quantize`` names it
+    for beside in (own, request.candidate.with_name(PLAN), reference.path.with_name(PLAN)):
         if beside.is_file() and (plan := QuantPlan.load(beside)).graph_digest == reference.digest:
             return plan, ()
     return None, ()

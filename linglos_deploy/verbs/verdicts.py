@@ -19,6 +19,7 @@ from linglos_deploy.backends.onnxruntime import Int8Mode, OnnxRuntime
 from linglos_deploy.choices import Precision
 from linglos_deploy.errors import LinglosError
 from linglos_deploy.exporters.rounding import with_explicit_rounding
+from linglos_deploy.graph.precision import precision_of_graph
 from linglos_deploy.parity.criteria import CriteriaFile
 from linglos_deploy.parity.int8_modes import compare_int8_modes
 from linglos_deploy.parity.layerwise import check_layers, compare_layers, shared_tensors
@@ -62,6 +63,9 @@ NOTABLE_DB = 6.0
 EXTREME_LIMITS = Limits(sqnr_db=80)
 """Limits of float32 on made-up inputs: what shows only there is far larger, and some are all rounding."""
 
+SCALES = "its scales are those that calibration found"
+"""Name of the finding about an INT8 graph without its plan."""
+
 _CLEAR_DB = 95.0
 """Noise of a reference from which made-up inputs are held to the limits above, and no more."""
 
@@ -84,6 +88,7 @@ class Subject:
         labels: Names of its classes, if they are known.
         placement: Where its pairs stand, if that is known.
         self_test: What a loader tests itself with, if its bundle brings that.
+        unplanned: Whether the scales of an INT8 graph are taken as they are, because somebody said so.
     """
 
     graph: OnnxArtifact | EngineArtifact
@@ -96,6 +101,7 @@ class Subject:
     labels: tuple[str, ...] = ()
     placement: Placement | None = None
     self_test: SelfTest | None = None
+    unplanned: bool = False
 
     @property
     def indices(self) -> frozenset[str]:
@@ -261,10 +267,28 @@ def _check_subject(
     plain = {images.name for images in sets if not images.extreme}
     ordinary = [it for it in outputs if it.images in plain and it.output.partition(".")[0] not in subject.choices]
     findings += check_reached(ordinary, reached, subject.precision, inputs=inputs)
-    executed = check_execution(subject)
-    findings += [executed] if executed is not None else []
+    findings += [found for found in (check_execution(subject), _open_scales(subject)) if found is not None]
     warnings = _warnings(subject, sets, outputs, threads)
     return _put_together(subject, sets, inputs, outputs, proof, findings, layer_report, warnings)
+
+
+def _open_scales(subject: Subject) -> Finding | None:
+    """Return the finding that nothing can tell whether an INT8 graph's scales are right; ``None`` where a plan can.
+
+    Scales that are wrong and consistent are those of another calibration: a tenth more changes every answer a little,
+    as other images would, so no measurement can tell.
+    """
+    if subject.plan is not None or subject.unplanned or not isinstance(subject.graph, OnnxArtifact):
+        return None
+    if not subject.precision.is_int8 and not precision_of_graph(load_onnx(subject.graph.path)).is_int8:
+        return None
+    return Finding(
+        SCALES,
+        None,
+        f"no quantization plan of '{subject.name}' is at hand, and scales that are consistent look right without one",
+        "name its plan with --plan, or take its scales as they are with --no-plan",
+        undecided=True,
+    )
 
 
 def prove_derived(
@@ -342,7 +366,9 @@ def _put_together(
         samples=sum(images.reference.samples for images in sets),
         outputs=tuple(outputs),
         warnings=warnings,
-        passed=proven and all(output.passed for output in outputs) and all(f.passed is not False for f in findings),
+        passed=proven
+        and all(output.passed for output in outputs)
+        and all(finding.passed is not False and not finding.undecided for finding in findings),
         proof=proof,
         findings=tuple(findings),
         labels=subject.labels,
@@ -375,10 +401,10 @@ def _warnings(
         if output.metrics.nonfinite_reference
     ]
     if subject.precision.is_int8 and isinstance(subject.graph, OnnxArtifact):
-        if subject.parent is not None and subject.plan is None:
+        if subject.unplanned:
             warnings.append(
-                f"No quantization plan of '{subject.name}' is at hand: its scales were held against the arithmetic, "
-                "not against what calibration found. Name the plan with --plan."
+                f"The scales of '{subject.name}' were taken as they are, because of --no-plan: nothing says that they "
+                "are those that calibration found."
             )
         images = sets[0]
         few = replace(images.reference, shards=images.reference.shards[:MODE_BATCHES])

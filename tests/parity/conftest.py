@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ import pytest
 from linglos_deploy.bundle import open_bundle, seal_bundle
 from linglos_deploy.choices import Precision
 from linglos_deploy.signature import Batch, ModelSignature, TensorSpec
+from tests.parity import KEPT_DIGITS
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 CHECKPOINT = DIGITS / "linglo_digits.safetensors"
@@ -82,6 +84,10 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
     from linglos_deploy.exporters.config import ExportConfig
     from linglos_deploy.models.loading import ModelSource
 
+    precisions = (Precision.INT8, Precision.INT8_FP16, Precision.FP16)
+    kept = Path(os.environ.get(KEPT_DIGITS, "")).absolute()
+    if KEPT_DIGITS in os.environ and kept.exists():
+        return Digits(kept / "images", {precision: kept / str(precision) for precision in precisions})
     folder = tmp_path_factory.mktemp("digits")
     images = write_digits(folder / "images", 32)
     bundles: dict[Precision, Path] = {}
@@ -96,7 +102,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export, "export_onnx", export_once)
-        for precision in (Precision.INT8, Precision.INT8_FP16, Precision.FP16):
+        for precision in precisions:
             report = pipeline.export_bundle(
                 pipeline.ExportRequest(
                     ModelSource(checkpoint=CHECKPOINT),
@@ -112,6 +118,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
             )
             assert report.passed, report.parity
             bundles[precision] = Path(report.bundle)
+    if KEPT_DIGITS in os.environ:
+        shutil.copytree(folder, kept)
     return Digits(images, bundles)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from linglos_deploy.reports.document import (
     Bar,
@@ -79,7 +79,7 @@ def parity_sections(report: ParityReport) -> tuple[Section, ...]:
     return (
         Section(
             title=f"Parity of {report.candidate}",
-            passed=report.passed,
+            passed=None if report.undecided else report.passed,
             summary=f"Compared with {report.reference} on {report.samples} samples: "
             + (f"{len(failed)} of {len(checks)} checks fail." if failed else _all_hold(checks)),
             facts=(
@@ -88,7 +88,7 @@ def parity_sections(report: ParityReport) -> tuple[Section, ...]:
                 ("precision", report.precision),
                 ("samples", str(report.samples)),
             ),
-            warnings=report.warnings,
+            warnings=(*report.warnings, *_open_questions(report)),
             charts=(*((chart,) if report.outputs else ()), *_growth_chart(report)),
             galleries=_galleries(report),
             tables=tuple(
@@ -205,6 +205,12 @@ def _all_hold(checks: Sequence[Check]) -> str:
     left = sum(check.passed is None for check in checks)
     held = f"all {len(checks) - left} checks hold"
     return f"{held}; {left} could not be made here." if left else f"{held}."
+
+
+def _open_questions(report: ParityReport) -> Iterator[str]:
+    for finding in report.findings:
+        if finding.undecided:
+            yield f"Cannot tell whether {finding.name}: {finding.found}; {finding.expected}."
 
 
 def _output_checks(outputs: Sequence[OutputParity]) -> tuple[Check, ...]:

@@ -1,44 +1,12 @@
-"""Weaken each limit and check of parity in turn, and expect the tests to notice.
-
-    python -m tests.parity.mutants            all of them
-    python -m tests.parity.mutants structure  those of one file
-
-A mutant is a text of a file and what stands in its place. It is written into a copy of the package, on which the tests
-named beside it run; they must fail. Exits with 1 if a mutant lives.
-"""
+"""Damage to limits and checks of ``parity/``."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-from dataclasses import dataclass
-from pathlib import Path
-
-ROOT = Path(__file__).parents[2]
-PARITY = "linglos_deploy/parity/"
-
-
-@dataclass(frozen=True, slots=True)
-class Mutant:
-    """One damage, and the tests that must see it."""
-
-    file: str
-    old: str
-    new: str
-    tests: tuple[str, ...]
-
-
-def _of(file: str, tests: str, *damages: tuple[str, str]) -> list[Mutant]:
-    places = tuple(f"tests/parity/{name}" for name in tests.split())
-    return [Mutant(PARITY + file, old, new, places) for old, new in damages]
-
+from tests.parity.mutants.mutant import damage
 
 MUTANTS = [
-    *_of(
-        "verdict.py",
+    *damage(
+        "parity/verdict.py",
         "test_verdict.py test_channels.py test_limits.py",
         ("cosine=0.98, worst_cosine=0.90, sqnr_db=13", "cosine=0.5, worst_cosine=0.90, sqnr_db=13"),
         ("cosine=0.98, worst_cosine=0.90, sqnr_db=13", "cosine=0.98, worst_cosine=0.50, sqnr_db=13"),
@@ -78,8 +46,8 @@ MUTANTS = [
         ("passed=all(output.passed for output in outputs)", "passed=True"),
         ("if not trained:", "if trained:"),
     ),
-    *_of(
-        "positions.py",
+    *damage(
+        "parity/positions.py",
         "test_positions.py",
         ("Precision.FP32: 90.0", "Precision.FP32: 20.0"),
         ("Precision.FP16: 60.0", "Precision.FP16: 20.0"),
@@ -100,8 +68,8 @@ MUTANTS = [
         ("REPEATED_DB = 130.0", "REPEATED_DB = 100.0"),
         ("repeated >= REPEATED_DB,", "True,"),
     ),
-    *_of(
-        "reached.py",
+    *damage(
+        "parity/reached.py",
         "test_reached.py",
         ("Precision.INT8: 1.5", "Precision.INT8: 30"),
         ("Precision.FP16: 3.0", "Precision.FP16: 30"),
@@ -113,8 +81,8 @@ MUTANTS = [
         ("known == digest,", "True,"),
         ("same = kept.inputs == inputs.get(output.images)", "same = False"),
     ),
-    *_of(
-        "layerwise.py",
+    *damage(
+        "parity/layerwise.py",
         "test_reached.py",
         ("FLOOR_DB = {Precision.FP16: 20.0", "FLOOR_DB = {Precision.FP16: 0.0"),
         ("Precision.BF16: 10.0", "Precision.BF16: 0.0"),
@@ -123,15 +91,15 @@ MUTANTS = [
         ("Precision.BF16: 4.0", "Precision.BF16: 40.0"),
         (" or layer.metrics.mismatched_nonfinite", ""),
     ),
-    *_of(
-        "channels.py",
+    *damage(
+        "parity/channels.py",
         "test_channels.py",
         ("GAP = 8.0", "GAP = 8000.0"),
         ("self._square - self._sum**2 / self._values", "self._square"),
         ("return 2 if len(shape) == 3 and shape[2] < shape[1] else 1", "return 1"),
     ),
-    *_of(
-        "structure.py",
+    *damage(
+        "parity/structure.py",
         "test_proof_rules.py test_token_faults.py test_structure.py",
         ("yield from self._check_attributes(maker, other)\n", "list(())\n"),
         ("if len(maker.inputs) != len(other.inputs):", "if False:"),
@@ -174,8 +142,8 @@ MUTANTS = [
         ),
         ("if not self.int8 or maker is None", "if maker is None"),
     ),
-    *_of(
-        "pairs.py",
+    *damage(
+        "parity/pairs.py",
         "test_proof_rules.py test_pairs.py test_token_faults.py test_placements.py test_structure.py",
         ("HALF_STEP = 0.5 + 1e-4", "HALF_STEP = 0.9"),
         ("SCALE_SLACK = 2.0**-9", "SCALE_SLACK = 3.0"),
@@ -211,16 +179,16 @@ MUTANTS = [
         ("and self.wanted.shape == self.integers.shape", ""),
         ('return "uint8" if node.op_type == "QuantizeLinear" else "int8"', 'return "int8"'),
     ),
-    *_of(
-        "biases.py",
+    *damage(
+        "parity/biases.py",
         "test_placements.py",
         ("if bias.node is None or bias.node.op_type not in placement.biases:", "if bias.node is None:"),
         ("if bias.steps is None or (constant.zero", "if (constant.zero"),
         ("if scales.shape != steps.shape or not np.allclose(", "if scales.shape != steps.shape or not len("),
         ("> HALF_STEP:\n        count", "> 1e30:\n        count"),
     ),
-    *_of(
-        "planned.py",
+    *damage(
+        "parity/planned.py",
         "test_proof_rules.py test_pairs.py test_token_faults.py test_placements.py test_structure.py",
         ("if place is None:\n            yield", "if place is None:\n            continue\n            yield"),
         ("yield from _grid_differences(", "list("),
@@ -242,8 +210,8 @@ MUTANTS = [
         ("weight.largest <= most and", "True and"),
         ("for layer in sorted(weights.keys() - decided.keys()):", "for layer in ():"),
     ),
-    *_of(
-        "constants.py",
+    *damage(
+        "parity/constants.py",
         "test_proof_rules.py test_structure.py",
         (
             "if wanted.shape != found.shape:\n        return False",
@@ -258,13 +226,13 @@ MUTANTS = [
         ("& (kept == limits.max)", ""),
         ("return bool(same.all())", "return bool(same.any())"),
     ),
-    *_of(
-        "../reports/parity.py",
+    *damage(
+        "reports/parity.py",
         "test_proof_rules.py",
         ("return not self.differences", "return True"),
     ),
-    *_of(
-        "decisions.py",
+    *damage(
+        "parity/decisions.py",
         "test_two_graphs.py",
         ("plan.graph_digest == graph_digest,", "True,"),
         ("not wrong and table.graph_digest == graph_digest,", "not wrong,"),
@@ -272,8 +240,8 @@ MUTANTS = [
         ("_SAME = 1e-6", "_SAME = 0.5"),
         ("if statistics is None:\n        return f", "if statistics is None:\n        return None\n        return f"),
     ),
-    *_of(
-        "probes.py",
+    *damage(
+        "parity/probes.py",
         "test_probes.py",
         ("np.full(shape, high),\n        *(", "np.full(shape, low),\n        *("),
         ("for channel in (0, -1)", "for channel in (0, 0)"),
@@ -284,14 +252,14 @@ MUTANTS = [
         ("width + 2 * divisor", "width"),
         ("high = height + 2 * divisor", "high = height"),
     ),
-    *_of(
-        "criteria.py",
+    *damage(
+        "parity/criteria.py",
         "test_criteria.py",
         ("limits = replace(limits, **part.limits)", "pass"),
         ("replace(limits, **self.everywhere)", "limits"),
     ),
-    *_of(
-        "locate.py",
+    *damage(
+        "parity/locate.py",
         "test_search.py test_locate.py",
         ("self.last_reader[name] > index or", ""),
         ("or name == self.order[index]", ""),
@@ -311,43 +279,3 @@ MUTANTS = [
         ("if order and not search.clean(len(order) - 1):", "if order:"),
     ),
 ]
-
-
-def main(only: str = "") -> int:
-    """Try every mutant of the files whose name holds ``only``."""
-    lived = 0
-    chosen = [mutant for mutant in MUTANTS if only in mutant.file]
-    with tempfile.TemporaryDirectory(prefix="linglos-mutants-") as folder:
-        copy = Path(folder)
-        for part in ("linglos_deploy", "tests", "examples", "pyproject.toml", "cpp"):
-            source = ROOT / part
-            if source.is_dir():
-                shutil.copytree(source, copy / part, ignore=shutil.ignore_patterns("__pycache__", "build"))
-            else:
-                shutil.copy(source, copy / part)
-        for mutant in chosen:
-            killed = _try(mutant, copy)
-            lived += not killed
-            line = mutant.old.strip().splitlines()[0]
-            print(f"{'killed' if killed else 'LIVES '}  {mutant.file}: {line} -> {mutant.new.strip()[:60]}", flush=True)
-    print(f"{len(chosen)} mutants, {lived} live")
-    return 1 if lived else 0
-
-
-def _try(mutant: Mutant, copy: Path) -> bool:
-    path = copy / mutant.file
-    original = path.read_text(encoding="utf-8")
-    if mutant.old not in original:
-        raise SystemExit(f"{mutant.file} no longer holds {mutant.old!r}; change the list of mutants with the code")
-    path.write_text(original.replace(mutant.old, mutant.new), encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-m", "not slow", *mutant.tests]
-    environment = {**os.environ, "PYTHONPATH": str(copy)}
-    try:
-        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, check=False)
-    finally:
-        path.write_text(original, encoding="utf-8")
-    return done.returncode == 1
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(*sys.argv[1:2]))
