@@ -125,11 +125,11 @@ def _outputs(reports: Sequence[ParityReport]) -> str:
 def _verdicts(name: str, old: ParityReport, new: ParityReport) -> Iterator[Change]:
     if old.precision != new.precision:
         yield Change(name, "precision", old.precision, new.precision)
-    words = ["passed" if it.passed else "cannot tell" if it.undecided else "failed" for it in (old, new)]
     yield Change(
         name,
         "verdict",
-        *words,
+        _word(old),
+        _word(new),
         "passed" if old.passed else "as before",
         passed=new.passed or not (old.passed or (old.undecided and not new.undecided)),
     )
@@ -139,6 +139,10 @@ def _verdicts(name: str, old: ParityReport, new: ParityReport) -> Iterator[Chang
         if finding.passed is False and (before is None or before.passed is not False):
             was = before.found if before is not None else "not checked"
             yield Change(name, finding.name, was, finding.found, finding.expected, passed=False)
+
+
+def _word(report: ParityReport) -> str:
+    return "passed" if report.passed else "cannot tell" if report.undecided else "failed"
 
 
 def _measures(
