@@ -30,7 +30,7 @@ def rounded_alike(wanted: Array, found: Array, element: ir.DataType | None) -> b
     if element is ir.DataType.FLOAT16:
         limits, narrow = np.finfo(np.float16), found.astype(np.float32)
         magnitude, kept = np.abs(wanted), np.abs(narrow)
-        tiny = (magnitude < limits.tiny) & (wanted != 0) & (narrow != 0) & (kept <= limits.tiny)
+        tiny = (rounded == 0) & (wanted != 0) & (narrow != 0) & (kept <= limits.tiny)
         huge = (magnitude > limits.max) & np.isfinite(wanted) & (kept == limits.max)
         same |= (tiny | huge) & (np.signbit(wanted) == np.signbit(narrow))
     return bool(same.all())

@@ -88,11 +88,6 @@ def operators_of(graph: ir.Graph) -> list[str]:
     return sorted(node.op_type for node in graph if node.op_type != "Cast")
 
 
-def text_of(graph: ir.Graph) -> bytes:
-    """Return a body in a form that is the same for the same body."""
-    return bytes(ir.to_proto(graph).SerializeToString(deterministic=True))
-
-
 def show_origin(value: ir.Value | None) -> str:
     """Return where a value comes from, in words."""
     if value is None:

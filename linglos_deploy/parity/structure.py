@@ -36,7 +36,6 @@ from linglos_deploy.parity.nodes import (
     show_inputs,
     show_origin,
     show_type,
-    text_of,
 )
 from linglos_deploy.parity.pairs import Pair, Weight, pair_differences, weight_differences
 from linglos_deploy.parity.planned import Rounding, plan_differences
@@ -306,7 +305,7 @@ class _Walk:
         mine, theirs = self.parent.attributes(maker), self.candidate.attributes(other)
         for name in sorted(mine.keys() | theirs.keys()):
             left, right = mine.get(name), theirs.get(name)
-            if isinstance(left, ir.Graph) and isinstance(right, ir.Graph) and self.element is not None:
+            if isinstance(left, ir.Graph) and isinstance(right, ir.Graph):
                 yield from self._bodies(name, left, right, name_of(other))
             elif not self._same_attribute(name, left, right):
                 what = f"attribute '{name}' of {other.op_type}"
@@ -315,7 +314,7 @@ class _Walk:
     def _bodies(
         self, name: str, left: ir.Graph, right: ir.Graph, reader: str
     ) -> Iterator[tuple[ir.Value, ir.Value, str]]:
-        """Go on inside the body of a loop or a branch, where casts may stand anywhere."""
+        """Go on inside the body of a loop or a branch; what it reads from outside is walked like any other tensor."""
         counts = [(len(body.inputs), len(body.outputs)) for body in (left, right)]
         if counts[0] != counts[1]:
             self.differ(reader, f"inputs and outputs of '{name}'", expected=str(counts[0]), found=str(counts[1]))
@@ -331,8 +330,6 @@ class _Walk:
         return mine.name == theirs.name if bound is None else bound is mine
 
     def _same_attribute(self, name: str, left: Any, right: Any) -> bool:
-        if isinstance(left, ir.Graph) and isinstance(right, ir.Graph):
-            return text_of(left) == text_of(right)
         if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
             return rounded_alike(left, right, self.element)
         if self.element is not None and name in _TYPES and (left, right) == (ir.DataType.FLOAT, self.element):

@@ -39,6 +39,12 @@ def test_a_constant_that_vanishes_in_16_bits_may_be_kept_at_the_smallest_number(
     assert prove(small(), candidate, Precision.FP16).passed is passed
 
 
+def test_a_tiny_constant_that_16_bits_hold_is_kept_as_it_is() -> None:
+    narrow = TensorProto.FLOAT16
+    assert prove(small(epsilon=1e-5), small(epsilon=1e-5, element=narrow), Precision.FP16).passed
+    assert not prove(small(epsilon=1e-5), small(epsilon=6e-5, element=narrow), Precision.FP16).passed
+
+
 def test_a_16_bit_infinity_is_the_parents_and_no_other() -> None:
     candidate = small(element=TensorProto.FLOAT16)
     assert prove(small(), candidate, Precision.FP16).passed
@@ -137,6 +143,30 @@ def test_branches_are_proven_too(precision: Precision) -> None:
     assert prove(branching(), branching(element=element), precision).passed
     assert not prove(branching(), branching(element=element, added=2.0), precision).passed
     assert not prove(branching(), branching(element=element, swapped=True), precision).passed
+
+
+def outside(*, maker: str = "Relu", constant: float = 3.0, element: int = TensorProto.FLOAT) -> onnx.ModelProto:
+    """The same, whose branches read a tensor that is made outside and a constant that lies there."""
+    model = branching(element=element)
+    (choice,) = model.graph.node
+    made = helper.make_node(maker, ["x"], ["made"], "made")
+    for attribute in choice.attribute:
+        attribute.g.node[0].input[:] = ["made", "factor"]
+    copy = onnx.NodeProto.FromString(choice.SerializeToString())
+    del model.graph.node[:]
+    model.graph.node.extend([made, copy])
+    dtype = helper.tensor_dtype_to_np_dtype(element)
+    model.graph.initializer.append(numpy_helper.from_array(np.array(constant, dtype), "factor"))
+    return model
+
+
+@pytest.mark.parametrize("precision", [Precision.FP16, Precision.INT8])
+def test_what_branches_read_from_outside_is_proven_too(precision: Precision) -> None:
+    element = TensorProto.FLOAT16 if precision is Precision.FP16 else TensorProto.FLOAT
+    assert prove(outside(), outside(element=element), precision).passed
+    other = prove(outside(), outside(element=element, maker="Tanh"), precision)
+    assert [difference.node for difference in other.differences] == ["made"]
+    assert not prove(outside(), outside(element=element, constant=3.5), precision).passed
 
 
 def looping(*, element: int = TensorProto.FLOAT, crossed: bool = False, name: str = "") -> onnx.ModelProto:
