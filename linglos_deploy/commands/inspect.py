@@ -12,6 +12,9 @@ from linglos_deploy import options
 from linglos_deploy.running import show
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from linglos_deploy.backends.trt.fusing import FusionReport
     from linglos_deploy.engines.dla import DlaReport
 
 
@@ -36,7 +39,9 @@ def inspect(
     target: Annotated[
         str | None,
         typer.Option(
-            "--target", metavar="dla", help="Say which layers of a graph a DLA core takes, by documented rules."
+            "--target",
+            metavar="dla|tensorrt",
+            help="Say, by documented rules, which layers a DLA core takes, or TensorRT fuses.",
         ),
     ] = None,
     everything: options.All = False,
@@ -52,6 +57,7 @@ def inspect(
       linglos-deploy inspect build/linglo_s
       linglos-deploy inspect build/linglo_s/model.int8.onnx --json
       linglos-deploy inspect build/linglo_s/model.onnx --target dla --all
+      linglos-deploy inspect build/linglo_s/model.int8.onnx --target tensorrt
     """
     from linglos_deploy.inspection import describe
     from linglos_deploy.pages import write_page
@@ -69,17 +75,19 @@ def inspect(
     return True
 
 
-def _on_target(subject: Path, target: str, *, html: Path | None) -> DlaReport:
-    """Return what is known of a graph on a kind of hardware that has rules of its own."""
+def _on_target(subject: Path, target: str, *, html: Path | None) -> DlaReport | FusionReport:
+    """Return what documented rules say of a graph on a kind of hardware or runtime."""
+    from linglos_deploy.backends.trt.fusing import fused_layers
     from linglos_deploy.engines.dla import DLA, dla_preflight
     from linglos_deploy.errors import UsageError
     from linglos_deploy.verbs.graphs import deployed_graph
 
-    if target != DLA or html is not None:
+    rules: dict[str, Callable[[Path], DlaReport | FusionReport]] = {DLA: dla_preflight, "tensorrt": fused_layers}
+    if target not in rules or html is not None:
         raise UsageError(
-            "inspect holds graphs against the rules of DLA cores, on the screen or as JSON.",
+            "inspect holds graphs against documented rules of these targets, on the screen or as JSON.",
             found=f"--target {target}" + ("" if html is None else " with --html"),
-            expected=f"--target {DLA} alone",
-            next_step=f"linglos-deploy inspect {subject} --target {DLA}",
+            expected=" or ".join(f"--target {name}" for name in rules),
+            next_step=f"linglos-deploy inspect {subject} --target {target if target in rules else DLA}",
         )
-    return dla_preflight(deployed_graph(subject, verb="inspect --target"))
+    return rules[target](deployed_graph(subject, verb="inspect --target"))

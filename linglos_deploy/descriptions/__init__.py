@@ -4,6 +4,6 @@ One file a kind of thing, one function from its value to sections; importing thi
 checks and measurements describe themselves likewise in :mod:`linglos_deploy.reports.sections`.
 """
 
-from linglos_deploy.descriptions import bundle, dla, engine, graph, inspection, plan, table, tensors
+from linglos_deploy.descriptions import bundle, dla, engine, fusing, graph, inspection, plan, table, tensors
 
-__all__ = ["bundle", "dla", "engine", "graph", "inspection", "plan", "table", "tensors"]
+__all__ = ["bundle", "dla", "engine", "fusing", "graph", "inspection", "plan", "table", "tensors"]

@@ -54,6 +54,8 @@ class Placement:
         saturating_session_options: What a loader sets on CPUs without integer dot products, so that no sum saturates:
             ONNX Runtime's session configuration. On others it would only cost speed.
         narrow: Whether the parts in floating point may be 16 bits wide.
+        residuals: Whether what is added to a layer's result is rounded, where a layer's grid for it is at hand and the
+            sum is read in integers only.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Placement:
     biases: frozenset[str] = frozenset()
     saturating_session_options: Mapping[str, str] = field(default_factory=dict)
     narrow: bool = False
+    residuals: bool = False
 
     def serves(self, runtime: str, machine: str) -> bool:
         """Return whether it is made for a backend on a processor."""

@@ -71,7 +71,7 @@ def find_places(graph: ir.Graph, plan: QuantPlan, placement: Placement) -> Place
 
     A tensor in front of layers is rounded for those that the plan names as its consumers; others read it as it is. A
     result that has to be stored as integers is rounded for all that read it. Operators between them join where that
-    rounds nothing more.
+    rounds nothing more. What is added to a layer's result is rounded where that lets the sum end in integers.
 
     Args:
         graph: The float graph that the plan was made for.
@@ -102,6 +102,10 @@ def find_places(graph: ir.Graph, plan: QuantPlan, placement: Placement) -> Place
             pair = pairs[str(value.name)]
             readers = tuple(reader for reader in readers_of(value) if reader in pair.readers or reader is node)
             pairs[str(value.name)] = replace(pair, readers=readers)
+    if placement.residuals:
+        for node, value in _residual_sums(graph, pairs, integer={layer.node for layer in layers}).items():
+            pair = pairs[str(value.name)]
+            pairs[str(value.name)] = replace(pair, readers=(*pair.readers, node))
     return Places(tuple(layers), pairs, between, left)
 
 
@@ -181,6 +185,42 @@ def _between(
         if len(kept) == len(found):
             return tuple(found)
         found = kept
+
+
+def _residual_sums(
+    graph: ir.Graph, pairs: Mapping[str, PairPlace], *, integer: set[ir.Node]
+) -> dict[ir.Node, ir.Value]:
+    """Return the sums of a layer's result and a tensor with a pair, each with that tensor.
+
+    Only those whose own result is rounded for everybody who reads it: for layers, and for other such sums.
+    """
+    found = {node: value for node in graph if (value := _residual_of(node, pairs, integer)) is not None}
+    while True:  # a sum that is read in floating point makes its operand's rounding useless, and so on backwards
+        kept = {node: value for node, value in found.items() if _ends_rounded(node, found, pairs)}
+        if len(kept) == len(found):
+            return found
+        found = kept
+
+
+def _residual_of(node: ir.Node, pairs: Mapping[str, PairPlace], integer: set[ir.Node]) -> ir.Value | None:
+    """Return what a node adds to the result of an integer layer that nobody else reads, if it has a pair."""
+    if node.op_type != "Add" or node.domain or len(node.inputs) != 2:
+        return None
+    for result, other in (tuple(node.inputs), tuple(reversed(node.inputs))):
+        if result is None or other is None or str(other.name) not in pairs or result.producer() not in integer:
+            continue
+        broadcasts = result.shape is not None and other.shape is not None and result.shape != other.shape
+        if readers_of(result) == (node,) and not result.is_graph_output() and result is not other and not broadcasts:
+            return other
+    return None
+
+
+def _ends_rounded(node: ir.Node, sums: Mapping[ir.Node, ir.Value], pairs: Mapping[str, PairPlace]) -> bool:
+    result = result_of(node)
+    if result is None or str(result.name) not in pairs:
+        return False
+    pair = pairs[str(result.name)]
+    return all(reader in pair.readers or sums.get(reader) is result for reader in readers_of(result))
 
 
 def _only_read_by(value: ir.Value | None, nodes: set[ir.Node], pairs: Mapping[str, PairPlace]) -> bool:

@@ -40,6 +40,9 @@ def test_a_graph_of_every_placement_is_its_parent_and_its_plan_and_of_no_other_p
     assert proof.passed, proof.differences
     assert proof.weights == len(plan.quantized_nodes)
     for other in set(placement_names()) - {name}:
+        if graphs[other].graph.node == graphs[name].graph.node:  # no residual sum ends in integers here
+            assert {name, other} == {"tensorrt", "tensorrt-residual"}
+            continue
         assert not prove(parent, graphs[name], Precision.INT8, plan=plan, placement=find_placement(other)).passed
 
 

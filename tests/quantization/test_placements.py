@@ -31,7 +31,7 @@ from linglos_deploy.quantization.scheme import QuantScheme
 from tests.quantization.graphs import graph_of, table_for, write
 from tests.quantization.residual import residual_images, residual_model
 
-NAMES = ("tensorrt", "onnxruntime-arm", "onnxruntime-x86", "openvino")
+NAMES = ("tensorrt", "onnxruntime-arm", "onnxruntime-x86", "openvino", "tensorrt-residual")
 
 
 def planned(model: onnx.ModelProto, images: np.ndarray, path: Path) -> tuple[OnnxArtifact, QuantPlan]:

@@ -18,6 +18,8 @@ PREFLIGHT = "engines/test_preflight.py"
 PROFILES = "engines/test_profiles.py"
 DEEPSTREAM = "engines/containers/deepstream.py"
 STREAMS = "engines/test_deepstream.py"
+FUSING = "backends/trt/test_trt_fusing.py"
+SUMS = "quantization/test_residual_sums.py"
 DLA = "engines/dla.py"
 CORES = "engines/test_dla.py"
 
@@ -544,6 +546,49 @@ MUTATIONS = (
         '    if engine_options.target == DLA:\n        raise refuse_to_build(deployed_graph(model, verb="build"))\n',
         "",
         f"{CORES}::test_the_commands_say_that_nothing_ran_and_build_builds_nothing",
+    ),
+    # -- fusions -----------------------------------------------------------------------------------------------
+    Mutation(
+        "a sum with floats passes for integers",
+        "backends/trt/fusing.py",
+        'if node.op_type == "Add" and not self._rounded_residual(node, value):',
+        "if False:",
+        f"{FUSING}::test_a_sum_joins_and_its_pair_too_if_both_operands_are_integers",
+    ),
+    Mutation(
+        "a sum that broadcasts joins a kernel",
+        "backends/trt/fusing.py",
+        "return other in self.fixed or self.shapes.get(other) == self.shapes.get(value) is not None",
+        "return True",
+        f"{FUSING}::test_a_constant_that_is_added_costs_nothing_and_a_sum_that_broadcasts_ends_the_kernel",
+    ),
+    Mutation(
+        "a result that somebody reads in floating point fuses with its pair",
+        "backends/trt/fusing.py",
+        "if value not in self.outputs and readers and len(rounded) == len(readers):",
+        "if rounded:",
+        f"{FUSING}::test_a_result_that_is_read_in_floating_point_too_is_rounded_apart",
+    ),
+    Mutation(
+        "residual sums are left in floating point",
+        "quantization/placing.py",
+        "    if placement.residuals:\n",
+        "    if False:\n",
+        f"{SUMS}::test_convolution_sum_and_the_next_pair_become_one_kernel",
+    ),
+    Mutation(
+        "a residual is rounded though floats are read of the sum",
+        "quantization/placing.py",
+        "        kept = {node: value for node, value in found.items() if _ends_rounded(node, found, pairs)}\n",
+        "        kept = found\n",
+        f"{SUMS}::test_a_sum_that_would_not_end_in_integers_keeps_its_operand",
+    ),
+    Mutation(
+        "a residual is rounded though the layer's result is read elsewhere",
+        "quantization/placing.py",
+        "        if readers_of(result) == (node,) and not result.is_graph_output()",
+        "        if not result.is_graph_output()",
+        f"{SUMS}::test_a_sum_that_would_not_end_in_integers_keeps_its_operand",
     ),
 )
 """All faults; the text of each is looked for by a test, so that the list does not outlive the code."""
