@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from linglos_deploy.compat import StrEnum
 
@@ -335,6 +335,11 @@ class ParityReport:
     findings: tuple[Finding, ...] = ()
     labels: tuple[str, ...] = ()
     growth: tuple[Probe, ...] = ()
+
+    def with_findings(self, *more: Finding) -> ParityReport:
+        """Return the report with what else was found, and the verdict that follows."""
+        passed = self.passed and all(finding.passed is not False and not finding.undecided for finding in more)
+        return replace(self, findings=(*self.findings, *more), passed=passed)
 
     @property
     def undecided(self) -> bool:

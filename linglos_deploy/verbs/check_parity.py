@@ -40,6 +40,7 @@ from linglos_deploy.quantization.plan import QuantPlan
 from linglos_deploy.reports.parity import Finding, ParityOutcome
 from linglos_deploy.signature import Batch, ModelSignature, TensorSpec
 from linglos_deploy.verbs.consistency import SelfTest, check_engine_entry, check_golden, check_graph_entry
+from linglos_deploy.verbs.exported import check_export
 from linglos_deploy.verbs.locating import export_again, locate_in, locating_images
 from linglos_deploy.verbs.referee import graph_noise, pytorch_noise
 from linglos_deploy.verbs.verdicts import (
@@ -309,7 +310,24 @@ def _check_bundle(request: ParityRequest, bundle: Bundle, progress: Progress) ->
     left = [not_checked(subject, reason, command) for subject in subjects if (reason := why_not_here(subject))]
     names = {subject.name for subject in subjects}
     left += [check_engine_entry(bundle, entry) for entry in bundle.manifest.engines if Path(entry.file).name in names]
-    return with_findings(_with_consistency(bundle, tensors, verdicts), subjects, plan_findings, left)
+    verdicts = _with_consistency(bundle, tensors, verdicts)
+    return with_findings(_with_fresh_export(request, bundle, verdicts, progress), subjects, plan_findings, left)
+
+
+def _with_fresh_export(
+    request: ParityRequest, bundle: Bundle, verdicts: Sequence[Verdict], progress: Progress
+) -> list[Verdict]:
+    """Prove the float32 graph, which has no parent to be proven against, where its PyTorch model is at hand."""
+    graph = bundle.graph(bundle.manifest.graphs[0])
+    if request.source is None or all(verdict.report.candidate != graph.path.name for verdict in verdicts):
+        return list(verdicts)
+    finding = check_export(load_model(request.source, progress=progress), graph)
+    return [
+        replace(verdict, report=verdict.report.with_findings(finding))
+        if verdict.report.candidate == graph.path.name
+        else verdict
+        for verdict in verdicts
+    ]
 
 
 def _with_self_test(bundle: Bundle, subject: Subject, tensors: Mapping[str, np.ndarray] | None) -> Subject:
@@ -336,8 +354,7 @@ def _with_consistency(
         more = [*golden, *([check_graph_entry(bundle, entry)] if entry is not None else [])]
         if entry is not None and report.candidate != parent.path.name:
             more += [replace(finding, name=f"its parent: {finding.name}") for finding in whole]
-        passed = report.passed and all(finding.passed is not False for finding in more)
-        found.append(replace(verdict, report=replace(report, findings=(*report.findings, *more), passed=passed)))
+        found.append(replace(verdict, report=report.with_findings(*more)))
     return found
 
 
@@ -423,8 +440,7 @@ def with_findings(
             *(decisions if report.candidate in planned else ()),
             *(left if number == len(verdicts) - 1 else ()),
         )
-        passed = report.passed and all(finding.passed is not False for finding in more)
-        found.append(replace(verdict, report=replace(report, findings=(*report.findings, *more), passed=passed)))
+        found.append(replace(verdict, report=report.with_findings(*more)))
     return tuple(found)
 
 

@@ -132,6 +132,19 @@ def test_golden_answers_of_another_graph_fail_the_verdict(
     assert clean.passed
 
 
+def test_the_float32_graph_is_proven_where_the_model_is_at_hand(bundle: Bundle) -> None:
+    request = ParityRequest(
+        bundle.path,
+        source=ModelSource(factory="tests.parity.networks:labelled", image_size=(32, 32)),
+        data=bundle.path.parent / "images",
+        precision=Precision.FP32,
+        threads=1,
+    )
+    (report,) = check(request).reports
+    assert report.passed
+    assert "it is what the PyTorch model exports to" in {finding.name for finding in report.findings if finding.passed}
+
+
 def test_the_graph_of_another_runtime_is_told_by_its_pairs(bundle: Bundle, tmp_path: Path) -> None:
     other = changed(bundle, tmp_path / "bundle", last_graph(file="model.int8.onnx"))
     reports = check(ParityRequest(other.path, precision=Precision.INT8, threads=1, layers=False)).reports
