@@ -158,39 +158,45 @@ def smallest_step(element: ir.DataType | None) -> float:
     return _SMALLEST_HALF if element is ir.DataType.FLOAT16 else _SMALLEST_NORMAL
 
 
+def differs(whose: Pair | Weight, what: str, *, expected: str, found: str, node: str = "") -> StructuralDifference:
+    """Return a difference of a pair or a weight: at ``node``, else at the first half of a pair or a weight's one."""
+    first = whose.quantizer if isinstance(whose, Pair) else whose.dequantizer
+    return StructuralDifference(node or first, whose.layer, what, expected, found)
+
+
 def pair_differences(pair: Pair, placement: Placement) -> Iterator[StructuralDifference]:
     """Yield what is wrong with a pair, whatever was planned."""
     value = pair.scale
     if value is None:
-        yield _at(pair.quantizer, pair, "scale", expected="one constant number", found="something else")
+        yield differs(pair, "scale", expected="one constant number", found="something else")
         return
     first, second = pair.scales
     assert first is not None
     assert second is not None
     if first.tobytes() != second.tobytes():
-        yield _at(
-            pair.dequantizer,
+        yield differs(
             pair,
             "the two scales of a pair",
             expected=f"{value:.9g} as in '{pair.quantizer}'",
             found=f"{float(second.reshape(-1)[0]):.9g}",
+            node=pair.dequantizer,
         )
     for node, zero, kind in zip((pair.quantizer, pair.dequantizer), pair.zeros, pair.types, strict=True):
         free = placement.zero_points and zero is not None and zero.size == 1
         if kind != placement.integers or (zero is not None and zero.any() and not free):
             shown = "none" if zero is None else zero.reshape(-1)[0]
             expected = f"{'one number' if placement.zero_points else '0'} of {placement.integers}"
-            yield _at(node, pair, "zero point", expected=expected, found=f"{shown} of {kind}")
+            yield differs(pair, "zero point", expected=expected, found=f"{shown} of {kind}", node=node)
     if pair.zero_points[0] != pair.zero_points[1]:
-        yield _at(
-            pair.dequantizer,
+        yield differs(
             pair,
             "the two zero points of a pair",
             expected=f"{pair.zero_points[0]} as in '{pair.quantizer}'",
             found=str(pair.zero_points[1]),
+            node=pair.dequantizer,
         )
     if not (np.isfinite(value) and value > 0):
-        yield _at(pair.quantizer, pair, "scale", expected="a positive, finite number", found=str(value))
+        yield differs(pair, "scale", expected="a positive, finite number", found=str(value))
 
 
 def weight_differences(weight: Weight, element: ir.DataType | None) -> Iterator[StructuralDifference]:
@@ -202,8 +208,7 @@ def weight_differences(weight: Weight, element: ir.DataType | None) -> Iterator[
     """
     wanted, integers, scales = weight.wanted, weight.integers, weight.scales
     if not weight.fits or wanted is None or integers is None or scales is None:
-        yield _at(
-            weight.dequantizer,
+        yield differs(
             weight,
             "weight",
             expected=weight.origin if wanted is None else f"integers of shape {list(wanted.shape)}",
@@ -212,11 +217,10 @@ def weight_differences(weight: Weight, element: ir.DataType | None) -> Iterator[
         return
     if integers.dtype != np.int8 or (weight.zero is not None and weight.zero.any()):
         found = f"another one, of {integers.dtype}"
-        yield _at(weight.dequantizer, weight, "zero point", expected="0 of int8", found=found)
+        yield differs(weight, "zero point", expected="0 of int8", found=found)
     steps = scales.astype(np.float64)
     if not (np.isfinite(steps) & (steps > 0)).all() or (steps.ndim and steps.shape != (wanted.shape[weight.axis],)):
-        yield _at(
-            weight.dequantizer,
+        yield differs(
             weight,
             "scales of a weight",
             expected=f"{wanted.shape[weight.axis]} positive, finite numbers",
@@ -235,8 +239,7 @@ def _far_integers(weight: Weight, wanted: Array, integers: Array, scales: Array)
     rounding = 2.0**-11 if scales.dtype != np.float32 else 2.0**-23
     off = np.abs(wanted.astype(np.float64) / grid - whole) - np.abs(whole) * rounding
     if (worst := off.max(initial=0.0)) > HALF_STEP:
-        yield _at(
-            weight.dequantizer,
+        yield differs(
             weight,
             f"{np.count_nonzero(off > HALF_STEP)} of {off.size} integers of a weight",
             expected="within half a step of the parent's weight",
@@ -255,17 +258,12 @@ def _wide_scales(
     wide = (steps > needed * (1 + SCALE_SLACK) + smallest_step(element)) & (bounds > 0)
     if wide.any():
         place = int(np.argmax(np.where(wide, steps / np.maximum(needed, 1e-300), 0)))
-        yield _at(
-            weight.dequantizer,
+        yield differs(
             weight,
             f"scale of output channel {place}",
             expected=f"{needed.reshape(-1)[place]:.6g}, which just holds the largest weight",
             found=f"{steps.reshape(-1)[place]:.6g}",
         )
-
-
-def _at(node: str, whose: Pair | Weight, what: str, *, expected: str, found: str) -> StructuralDifference:
-    return StructuralDifference(node, whose.layer, what, expected, found)
 
 
 def _zero_of(node: ir.Node) -> Array | None:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from linglos_deploy.graph.links import node_name
-from linglos_deploy.parity.pairs import SCALE_SLACK, Pair, Weight, smallest_step
+from linglos_deploy.parity.pairs import SCALE_SLACK, Pair, Weight, differs, smallest_step
 from linglos_deploy.quantization.placement import Placement
 from linglos_deploy.quantization.placing import Places, bias_of, grid_of
 from linglos_deploy.quantization.plan import NodeDecision, QuantPlan, ResultDecision, TensorDecision, limits_of
@@ -38,9 +38,9 @@ class Rounding:
     matched: Mapping[str, str]
     element: ir.DataType | None
 
-    def name(self, layer: str) -> str:
-        """Return the candidate's name of one of the parent's nodes."""
-        return self.matched.get(layer, layer)
+    def differs(self, layer: str, what: str, *, expected: str, found: str) -> StructuralDifference:
+        """Return a difference at the candidate's node for one of the parent's."""
+        return StructuralDifference(self.matched.get(layer, layer), layer, what, expected, found)
 
 
 def plan_differences(
@@ -58,9 +58,8 @@ def plan_differences(
     for pair in rounding.pairs:
         place = places.pairs.get(pair.tensor)
         if place is None:
-            yield StructuralDifference(
-                pair.quantizer,
-                pair.layer,
+            yield differs(
+                pair,
                 f"'{pair.tensor}' is rounded",
                 expected=f"floating point, as the plan says for '{placement.name}'",
                 found=f"a pair of scale {pair.scale:.6g} before '{pair.reader}'",
@@ -84,9 +83,8 @@ def _grid_differences(
     scale, zero_point = grid_of(decision, placement, np.float32)
     if (pair.scale, pair.zero_points[0]) != (scale, int(zero_point)):
         low, high = limits_of(decision)
-        yield StructuralDifference(
-            pair.quantizer,
-            pair.layer,
+        yield differs(
+            pair,
             f"grid of '{pair.tensor}'",
             expected=f"scale {scale:.9g}, zero point {zero_point}: {low:.6g} to {high:.6g}, as the plan says",
             found=f"scale {pair.scale:.9g}, zero point {pair.zero_points[0]}",
@@ -101,9 +99,8 @@ def _scale_differences(
         exact = np.float32(decision.scale)
         wanted = exact if element is None else exact.astype(element.numpy())
         if pair.scale not in (float(exact), float(wanted)):
-            yield StructuralDifference(
-                pair.quantizer,
-                pair.layer,
+            yield differs(
+                pair,
                 f"scale of '{pair.tensor}'",
                 expected=f"{float(wanted):.9g}, as the plan says",
                 found=f"{pair.scale:.9g}",
@@ -111,9 +108,8 @@ def _scale_differences(
     if decision.bound is not None:
         reach = pair.scale * ACTIVATION_LIMIT
         if not -SCALE_SLACK <= reach / decision.bound - 1 <= SCALE_SLACK + smallest_step(element) / pair.scale:
-            yield StructuralDifference(
-                pair.quantizer,
-                pair.layer,
+            yield differs(
+                pair,
                 f"bound of '{pair.tensor}'",
                 expected=f"{decision.bound:.6g}, as the plan says",
                 found=f"{reach:.6g}, where 127 steps end",
@@ -124,16 +120,14 @@ def _reader_differences(
     rounding: Rounding, name: str, wanted: set[str], found: set[str]
 ) -> Iterator[StructuralDifference]:
     for layer in sorted((wanted - found) & rounding.matched.keys()):
-        yield StructuralDifference(
-            rounding.name(layer),
+        yield rounding.differs(
             layer,
             f"'{layer}' reads '{name}'",
             expected="rounded by a pair, as the plan says",
             found="unrounded, or something else",
         )
     for layer in sorted(found - wanted):
-        yield StructuralDifference(
-            rounding.name(layer),
+        yield rounding.differs(
             layer,
             f"'{layer}' reads '{name}'",
             expected="unrounded, as the plan says",
@@ -146,7 +140,7 @@ def _bias_differences(rounding: Rounding, placement: Placement, places: Places) 
     wanted = {layer.name for layer in places.layers if bias_of(layer, placement) is not None}
     for layer in sorted((wanted ^ found.keys()) & rounding.matched.keys()):
         yield StructuralDifference(
-            found.get(layer, rounding.name(layer)),
+            found.get(layer, rounding.matched[layer]),
             layer,
             f"bias of '{layer}'",
             expected="INT32" if layer in wanted else "floating point",
@@ -162,8 +156,7 @@ def _node_differences(rounding: Rounding, plan: QuantPlan, places: Places) -> It
             continue  # what leads there differs, and was told of
         weight = weights.get(layer)
         if weight is None:
-            yield StructuralDifference(
-                rounding.name(layer),
+            yield rounding.differs(
                 layer,
                 f"weight of '{layer}'",
                 expected="INT8, as the plan says",
@@ -172,9 +165,8 @@ def _node_differences(rounding: Rounding, plan: QuantPlan, places: Places) -> It
         else:
             yield from _weight_differences(weight, decision)
     for layer in sorted(weights.keys() - decided.keys()):
-        yield StructuralDifference(
-            weights[layer].dequantizer,
-            layer,
+        yield differs(
+            weights[layer],
             f"weight of '{layer}'",
             expected="floating point, as the plan says",
             found="INT8",
@@ -184,17 +176,15 @@ def _node_differences(rounding: Rounding, plan: QuantPlan, places: Places) -> It
 def _weight_differences(weight: Weight, decision: NodeDecision) -> Iterator[StructuralDifference]:
     most = int(2 ** ((decision.weight_bits or 8) - 1)) - 1
     if (weight.weight, weight.axis) != (decision.weight, decision.weight_axis):
-        yield StructuralDifference(
-            weight.dequantizer,
-            weight.layer,
+        yield differs(
+            weight,
             f"weight of '{weight.layer}'",
             expected=f"'{decision.weight}' scaled along axis {decision.weight_axis}, as the plan says",
             found=f"'{weight.weight}' along axis {weight.axis}",
         )
     elif not (weight.largest <= most and (weight.largest > most // 2 or weight.largest == 0)):
-        yield StructuralDifference(
-            weight.dequantizer,
-            weight.layer,
+        yield differs(
+            weight,
             f"bits of '{weight.layer}'",
             expected=f"integers up to {most}, as the plan says",
             found=f"up to {weight.largest}",

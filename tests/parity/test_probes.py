@@ -51,6 +51,12 @@ def test_integers_never_leave_what_was_seen() -> None:
     assert made.max() < 40
 
 
+def test_noise_reaches_both_ends_of_what_was_seen() -> None:
+    for name in ("mask", "pixels"):
+        noise = extreme_inputs({name: SAMPLES[name]})[name][6:9]
+        assert (noise.min(), noise.max()) == (SAMPLES[name].min(), SAMPLES[name].max())
+
+
 def images(*shape: int | str, more: bool = False) -> ModelSignature:
     specs = [TensorSpec("image", "float32", shape)]
     return ModelSignature(tuple(specs * (2 if more else 1)), ())

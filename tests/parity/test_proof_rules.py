@@ -206,6 +206,13 @@ def test_the_inputs_of_a_loops_body_are_told_apart_by_their_place() -> None:
     assert not prove(looping(), looping(element=narrow, crossed=True, name="other_"), Precision.FP16).passed
 
 
+def test_a_body_that_returns_less_is_a_difference() -> None:
+    less = looping(element=TensorProto.FLOAT16)
+    del less.graph.node[0].attribute[0].g.output[-1]
+    found = prove(looping(), less, Precision.FP16).differences
+    assert "inputs and outputs of 'body'" in [difference.what for difference in found]
+
+
 def test_a_proof_with_a_difference_does_not_pass() -> None:
     proof = prove(small(), small(epsilon=1.0), Precision.INT8)
     assert not proof.passed

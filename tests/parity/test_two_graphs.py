@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import xml.etree.ElementTree as ET
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,8 @@ import onnx
 import pytest
 
 from linglos_deploy.bundle import open_bundle, seal_bundle
-from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.choices import Precision
-from linglos_deploy.codec import from_json
 from linglos_deploy.errors import UsageError
-from linglos_deploy.parity.decisions import check_decisions
-from linglos_deploy.quantization.plan import QuantPlan
 from linglos_deploy.reports.parity import ParityReport
 from linglos_deploy.verbs.check_parity import ParityRequest, check
 from linglos_deploy.verbs.verdicts import SCALES
@@ -167,24 +162,3 @@ def test_no_plan_is_refused_where_there_is_nothing_to_leave_out(digits: Digits) 
         check(ParityRequest(parent, reference=parent, data=digits.images, unplanned=True))
     with pytest.raises(UsageError, match="or without one"):
         ParityRequest(graph, reference=parent, plan=graph.with_name("plan.json"), unplanned=True)
-
-
-@pytest.mark.parametrize(("bound", "expected"), [(1.0, True), (1 + 1e-5, False), (0.5, False)])
-def test_a_plan_must_follow_from_its_table(digits: Digits, bound: float, expected: bool) -> None:
-    folder = digits.bundles[Precision.INT8]
-    content, table = json.loads(plan_text(digits)), CalibrationTable.load(folder / "calibration.table")
-    decision = next(found for found in content["tensors"] if found["quantize"])
-    decision["bound"] *= bound
-    plan = from_json(QuantPlan, json.dumps(content).encode(), source="test")
-    assert [finding.passed for finding in check_decisions(plan, table, plan.graph_digest)] == [True, expected]
-    assert [finding.passed for finding in check_decisions(plan, table, "0" * 64)] == [False, False]
-    assert [finding.passed for finding in check_decisions(plan, None, plan.graph_digest)] == [True]
-
-
-def test_a_table_that_lacks_a_tensor_is_not_the_plans(digits: Digits) -> None:
-    plan = QuantPlan.load(digits.bundles[Precision.INT8] / "plan.json")
-    table = CalibrationTable.load(digits.bundles[Precision.INT8] / "calibration.table")
-    fewer = {name: seen for name, seen in table.tensors.items() if name != plan.quantized_tensors[-1].tensor}
-    found = check_decisions(plan, replace(table, tensors=fewer), plan.graph_digest)
-    assert [finding.passed for finding in found] == [True, False]
-    assert "is not in the table" in found[1].found
