@@ -1,4 +1,9 @@
-"""Facts about this machine, without importing anything heavy: the NVIDIA driver is asked through ctypes."""
+"""Facts about this machine, without importing anything heavy.
+
+The CUDA driver is asked for its devices through ctypes: it alone knows how CUDA numbers them for this process
+(``CUDA_VISIBLE_DEVICES``), which NVML does not. What NVML knows comes from NVIDIA's ``nvidia-ml-py``, where it is
+installed.
+"""
 
 from __future__ import annotations
 
@@ -54,18 +59,20 @@ def find_gpus() -> tuple[tuple[Gpu, ...], str | None, str]:
 
 
 def driver_version() -> str | None:
-    """Return the NVIDIA driver's version, such as ``580.65.06``."""
+    """Return the NVIDIA driver's version, such as ``580.65.06``: as NVML says it, else as the kernel module does."""
     try:
-        nvml = ctypes.CDLL("libnvidia-ml.so.1")
-        if nvml.nvmlInit_v2() == 0:
-            try:
-                buffer = ctypes.create_string_buffer(96)
-                if nvml.nvmlSystemGetDriverVersion(buffer, len(buffer)) == 0:
-                    return buffer.value.decode()
-            finally:
-                nvml.nvmlShutdown()
-    except (AttributeError, OSError):
+        import pynvml
+    except ImportError:
         pass
+    else:
+        try:
+            pynvml.nvmlInit()
+            try:
+                return str(pynvml.nvmlSystemGetDriverVersion())
+            finally:
+                pynvml.nvmlShutdown()
+        except pynvml.NVMLError:
+            pass
     match = re.search(r"(\d{3,}\.\d+(?:\.\d+)?)", _read(Path("/proc/driver/nvidia/version")))
     return match.group(1) if match else None
 

@@ -28,14 +28,15 @@ LIMIT_BYTES = 20 << 30
 """The least recently used engines beyond this are dropped."""
 
 
-def user_cache_dir(environment: Mapping[str, str] | None = None) -> Path:
-    """Return this package's folder in the user's cache directory.
+def user_cache_dir() -> Path:
+    """Return this package's folder in the user's cache directory, where the system keeps such folders.
 
-    Follows the XDG base directory specification: ``$XDG_CACHE_HOME`` where it is an absolute path, else ``~/.cache``.
+    On Linux after the XDG base directory specification: ``$XDG_CACHE_HOME`` where it is an absolute path, else
+    ``~/.cache``.
     """
-    values = os.environ if environment is None else environment
-    base = Path(values.get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".cache") / "linglos-deploy"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("linglos-deploy", appauthor=False)
 
 
 def cache_key(*, graph: str, spec: BuildSpec, backend: str, version: str, machine: Mapping[str, str]) -> str:

@@ -131,23 +131,56 @@ def test_without_a_driver_there_are_no_gpus(monkeypatch: pytest.MonkeyPatch):
 
 
 class Nvml:
-    def nvmlInit_v2(self) -> int:
-        return 0
+    """NVML as ``nvidia-ml-py`` shows it, and what it was asked."""
 
-    def nvmlShutdown(self) -> int:
-        return 0
+    NVMLError = RuntimeError
 
-    def nvmlSystemGetDriverVersion(self, buffer: Any, _size: int) -> int:
-        buffer.value = b"580.65.06"
-        return 0
+    def __init__(self, *, fails: str = "") -> None:
+        self.fails = fails
+        self.calls: list[str] = []
+
+    def nvmlInit(self) -> None:
+        self._call("nvmlInit")
+
+    def nvmlShutdown(self) -> None:
+        self._call("nvmlShutdown")
+
+    def nvmlSystemGetDriverVersion(self) -> str:
+        self._call("nvmlSystemGetDriverVersion")
+        return "580.65.06"
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if name == self.fails:
+            raise self.NVMLError(name)
 
 
-def test_the_driver_version_comes_from_nvml_or_else_from_proc(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: Nvml())
+def test_the_driver_version_comes_from_nvml(monkeypatch: pytest.MonkeyPatch):
+    nvml = Nvml()
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
     assert machine.driver_version() == "580.65.06"
-    monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: object())
+    assert nvml.calls == ["nvmlInit", "nvmlSystemGetDriverVersion", "nvmlShutdown"]
+
+
+@pytest.mark.parametrize(
+    ("nvml", "calls"),
+    [
+        (Nvml(fails="nvmlInit"), ["nvmlInit"]),
+        (
+            Nvml(fails="nvmlSystemGetDriverVersion"),
+            ["nvmlInit", "nvmlSystemGetDriverVersion", "nvmlShutdown"],
+        ),
+        (None, []),
+    ],
+    ids=["no driver", "no answer", "not installed"],
+)
+def test_without_an_answer_of_nvml_the_driver_version_comes_from_proc(
+    monkeypatch: pytest.MonkeyPatch, nvml: Nvml | None, calls: list[str]
+):
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)  # None: as if it were not installed
     monkeypatch.setattr(machine, "_read", lambda path: "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  x")
     assert machine.driver_version() == "550.54.15"
+    assert nvml is None or nvml.calls == calls
 
 
 def test_a_jetson_is_recognized(monkeypatch: pytest.MonkeyPatch):

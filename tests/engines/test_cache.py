@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,14 @@ from linglos_deploy.engines.record import read_record
 from linglos_deploy.engines.spec import BuildSpec, ShapeRange
 
 
-def test_the_cache_follows_xdg(tmp_path: Path):
-    assert user_cache_dir({"XDG_CACHE_HOME": "/var/cache/me"}) == Path("/var/cache/me/linglos-deploy")
-    assert user_cache_dir({"XDG_CACHE_HOME": "relative"}) == Path.home() / ".cache" / "linglos-deploy"
-    assert user_cache_dir({}) == Path.home() / ".cache" / "linglos-deploy"
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep caches elsewhere")
+def test_the_cache_follows_xdg(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/var/cache/me")
+    assert user_cache_dir() == Path("/var/cache/me/linglos-deploy")
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert user_cache_dir() == Path.home() / ".cache" / "linglos-deploy"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert user_cache_dir() == Path.home() / ".cache" / "linglos-deploy"
 
 
 def test_everything_that_decides_a_plan_is_in_its_key(spec: BuildSpec):
