@@ -320,8 +320,19 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     Raises:
         UsageError: The text is none of these.
     """
-    if text is None:
-        return None
+    return None if text is None else _image_size(text)
+
+
+def parse_sizes(texts: list[str] | None) -> tuple[tuple[int, int], ...]:
+    """Parse each ``--imgsz`` of a command that takes several; see :func:`parse_size`.
+
+    Raises:
+        UsageError: One of them is no size.
+    """
+    return tuple(_image_size(text) for text in texts or ())
+
+
+def _image_size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)(?:[x,](\d+))?", text.strip().lower())
     if match is None:
         raise UsageError(

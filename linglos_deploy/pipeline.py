@@ -662,7 +662,7 @@ def measure_latency(work: Work, graphs: Sequence[OnnxArtifact]) -> ProfileReport
     plan = MeasurementPlan(
         batch_sizes=(work.request.graph.batch or 1,),
         threads=(work.request.threads or 1,),  # one number for all, else each runtime would take its own
-        image_size=preprocessing_of(work.model).input_size,
+        image_sizes=(preprocessing_of(work.model).input_size,),
         processes=LATENCY_PROCESSES,
         min_seconds=0.3,
     )

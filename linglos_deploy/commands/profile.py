@@ -34,7 +34,9 @@ def profile(
     threads: Annotated[
         str, typer.Option("--threads", metavar="1,2,…", help="Threads of a run, for all; 0: each backend's choice.")
     ] = "1",
-    imgsz: Annotated[str | None, typer.Option("--imgsz", help="Image size for graphs that take any.")] = None,
+    imgsz: Annotated[
+        list[str] | None, typer.Option("--imgsz", help="Image size for graphs that take any (repeatable).")
+    ] = None,
     shape: options.InputShapes = None,
     data: Annotated[
         Path | None,
@@ -95,6 +97,7 @@ def profile(
     Examples:
       linglos-deploy profile build/linglo_s
       linglos-deploy profile build/linglo_s --backend onnxruntime --backend openvino --batch 1,8 --html latency.html
+      linglos-deploy profile model.onnx --imgsz 160 --imgsz 224 --imgsz 320 --imgsz 448
       linglos-deploy profile theirs.onnx --shape tokens=1x128 --shape mask=1x128
       linglos-deploy profile build/linglo_s/model.int8.onnx --threads 1 --max-p50-ms 40
       linglos-deploy profile main/model.onnx branch/model.onnx --gate 5% --budget 2m
@@ -111,7 +114,7 @@ def profile(
     plan = MeasurementPlan(
         batch_sizes=options.parse_numbers(batch, option="--batch"),
         threads=options.parse_numbers(threads, option="--threads", least=0),
-        image_size=options.parse_size(imgsz),
+        image_sizes=options.parse_sizes(imgsz),
         shapes=parse_shapes(shape or ()),
         data=data,
         processes=processes,

@@ -49,7 +49,7 @@ class Process:
 
 @dataclass(slots=True)
 class Measurement:
-    """One row in the making: a candidate at one batch size and number of threads."""
+    """One row in the making: a candidate at one batch size, image size and number of threads."""
 
     candidate: Candidate
     described: Described | None
@@ -122,6 +122,14 @@ def _open(item: Measurement, worker: Worker, plan: MeasurementPlan, seed: int) -
     if reply is None:
         return None
     assert reply.opened is not None
+    size = reply.opened.image_size
+    if plan.image_sizes and size != item.image_size:
+        raise UsageError(
+            f"'{item.candidate.label}' was to be measured at an image size that its input does not have.",
+            found=f"images of {size[0]} x {size[1]}" if size is not None else "input that is no image",
+            expected=f"images of {item.image_size[0]} x {item.image_size[1]}" if item.image_size is not None else None,
+            next_step="leave out --imgsz, or what else says what the input is: --shape, --data",
+        )
     process = Process(reply.opened)
     if plan.warmup_seconds:
         longest = plan.warmup_seconds

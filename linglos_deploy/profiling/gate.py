@@ -48,6 +48,9 @@ def measure_with_gate(
             replace(
                 plan,
                 batch_sizes=tuple(dict.fromkeys(check.batch for check in suspects)),
+                image_sizes=tuple(dict.fromkeys(check.image_size for check in suspects if check.image_size))
+                if plan.image_sizes
+                else (),
                 threads=tuple(dict.fromkeys(check.threads for check in suspects)),
                 seed=None if plan.seed is None else plan.seed + 1,
                 baseline=None,
@@ -55,13 +58,10 @@ def measure_with_gate(
             progress=progress,
         )
         confirmations = {
-            (check.label, check.batch, check.threads): check
-            for check in judge(again, [pair for pair in pairs if set(pair) <= labels], limit)
+            _key(check): check for check in judge(again, [pair for pair in pairs if set(pair) <= labels], limit)
         }
         checks = tuple(
-            confirm(check, confirmations[check.label, check.batch, check.threads])
-            if check.outcome is GateOutcome.REGRESSED
-            else check
+            confirm(check, confirmations[_key(check)]) if check.outcome is GateOutcome.REGRESSED else check
             for check in checks
         )
     held = all(check.outcome is GateOutcome.PASSED for check in checks)
@@ -101,15 +101,24 @@ def counterparts(models: Sequence[Sequence[Candidate]]) -> list[tuple[str, str]]
 
 def judge(report: ProfileReport, pairs: Sequence[tuple[str, str]], limit: float) -> tuple[GateCheck, ...]:
     """Hold each new candidate of a report against its counterpart."""
-    rows = {(row.label, row.batch, row.threads): row for row in report.rows}
     checks = []
     for old, new in pairs:
         for row in report.rows:
             if row.label == new:
-                ratio = _ratio(row, rows[old, row.batch, row.threads], report)
+                other = next((other for other in report.rows if other.label == old and _at(other) == _at(row)), None)
+                ratio = None if other is None else _ratio(row, other, report)
                 outcome = outcome_of(ratio, limit)
-                checks.append(GateCheck(new, old, row.batch, row.threads, limit, ratio, outcome))
+                check = GateCheck(new, old, row.batch, row.threads, limit, ratio, outcome, image_size=row.image_size)
+                checks.append(check)
     return tuple(checks)
+
+
+def _at(row: ProfileRow) -> tuple[object, ...]:
+    return row.batch, row.threads, row.image_size
+
+
+def _key(check: GateCheck) -> tuple[object, ...]:
+    return check.label, check.batch, check.threads, check.image_size
 
 
 def outcome_of(ratio: Ratio | None, limit: float) -> GateOutcome:
@@ -129,7 +138,7 @@ def confirm(first: GateCheck, second: GateCheck) -> GateCheck:
 
 def _ratio(row: ProfileRow, other: ProfileRow, report: ProfileReport) -> Ratio | None:
     measured = row.outcome is Outcome.MEASURED and other.outcome is Outcome.MEASURED
-    if not measured or row.image_size != other.image_size:
+    if not measured:
         return None
     return compare(
         row.samples_ms,

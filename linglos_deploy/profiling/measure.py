@@ -18,6 +18,7 @@ from linglos_deploy.profiling.machine import count_throttles, this_machines_cond
 from linglos_deploy.profiling.plan import LEAST_PROCESSES, MOST_PROCESSES, Candidate, LatencyBudget, MeasurementPlan
 from linglos_deploy.profiling.remarks import add_remarks, precision_warnings
 from linglos_deploy.profiling.rows import baseline_of, comparable, rows_of
+from linglos_deploy.profiling.scaling import scalings
 from linglos_deploy.profiling.statistics import log_medians, log_ratios, processes_needed
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.reports.profile import BudgetCheck, Method, Outcome, ProfileReport, ProfileRow
@@ -37,9 +38,9 @@ def measure(
     title: str = "Latency",
     progress: Progress = SILENT,
 ) -> ProfileReport:
-    """Measure every candidate at every batch size and number of threads of the plan.
+    """Measure every candidate at every batch size, image size and number of threads of the plan.
 
-    Candidates of the same batch size and threads are measured in blocks, see :mod:`.blocks`. The first few blocks tell
+    Candidates of the same sizes and threads are measured in blocks, see :mod:`.blocks`. The first few blocks tell
     how many more the precision needs, and those are made as far as the time suffices. A candidate that crashes, hangs
     or cannot run here becomes a row that says so.
 
@@ -64,10 +65,11 @@ def measure(
     throttles, started = count_throttles(), time.monotonic()
     groups = [
         [
-            Measurement(candidate, known, batch, threads, plan.image_size or _own_image_size(known) or common)
+            Measurement(candidate, known, batch, threads, size or _own_image_size(known) or common)
             for candidate, known in zip(candidates, described, strict=True)
         ]
         for batch in plan.batch_sizes
+        for size in plan.image_sizes or (None,)
         for threads in plan.threads
     ]
     for place, group in enumerate(groups):
@@ -104,6 +106,7 @@ def measure(
         checks=checks,
         passed=measured and all(check.passed for check in checks),
         warnings=(*warnings_about(conditions, threads=plan.threads), *precision_warnings(rows, method)),
+        scalings=scalings(rows, confidence=plan.confidence),
     )
 
 
@@ -222,6 +225,7 @@ def _checks(rows: Sequence[ProfileRow], budget: LatencyBudget | None) -> tuple[B
             found_p50_ms=row.latency.p50 if row.latency is not None else None,
             limit_p50_ms=budget.max_p50_ms,
             passed=row.latency is not None and row.latency.p50 <= budget.max_p50_ms,
+            image_size=row.image_size,
         )
         for row in rows
         if row.outcome is not Outcome.NOT_RUN

@@ -71,8 +71,8 @@ class MeasurementPlan:
         batch_sizes: Images a run; each gives rows of its own.
         threads: Threads a run, the same for every candidate; each gives rows of its own. 0 leaves the choice to each
             backend, so that candidates may differ.
-        image_size: Height and width for models that take any; ``None`` for the size that the first
-            model with a fixed one insists on, else the model's own; an error where none says it.
+        image_sizes: Heights and widths for models that take any; each gives rows of its own. None for the size that
+            the first model with a fixed one insists on, else the model's own; an error where none says it.
         shapes: Whole shapes of inputs by name, for models that leave other sizes open than those of images.
         data: An ``.npz`` of arrays by input name whose first samples are run, instead of random numbers.
         processes: Processes of each candidate; ``None`` for as many as the precision needs.
@@ -94,7 +94,7 @@ class MeasurementPlan:
 
     batch_sizes: tuple[int, ...] = (1,)
     threads: tuple[int, ...] = (1,)
-    image_size: tuple[int, int] | None = None
+    image_sizes: tuple[tuple[int, int], ...] = ()
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     data: Path | None = None
     processes: int | None = None
@@ -112,7 +112,7 @@ class MeasurementPlan:
     layers: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("batch_sizes", "threads"):
+        for name in ("batch_sizes", "threads", "image_sizes"):
             object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
         _check(
             all(n >= 1 for n in self.batch_sizes) and bool(self.batch_sizes),
@@ -121,8 +121,8 @@ class MeasurementPlan:
             self.batch_sizes,
         )
         _check(all(n >= 0 for n in self.threads) and bool(self.threads), "threads", "0 or more", self.threads)
-        size = self.image_size
-        _check(size is None or min(size) >= 1, "the image size", "positive numbers", size)
+        sizes = self.image_sizes
+        _check(all(min(size) >= 1 for size in sizes), "the image sizes", "positive numbers", sizes)
         _check(self.rounds >= 1, "rounds", "1 or more", self.rounds)
         _check(self.min_runs >= 1, "the least number of runs", "1 or more", self.min_runs)
         _check(self.min_seconds >= 0, "the least time", "0 seconds or more", self.min_seconds)

@@ -74,9 +74,7 @@ def _int8_remarks(row: ProfileRow, rows: Sequence[ProfileRow], conditions: Condi
     peers = [
         other
         for other in rows
-        if other.latency is not None
-        and other.precision == "fp32"
-        and (other.backend, other.batch, other.threads) == (row.backend, row.batch, row.threads)
+        if other.latency is not None and other.precision == "fp32" and _where(other) == _where(row)
     ]
     if not peers or peers[0].latency is None:
         return ()
@@ -84,6 +82,10 @@ def _int8_remarks(row: ProfileRow, rows: Sequence[ProfileRow], conditions: Condi
     if ratio < SLOWER:
         return ()
     return (f"INT8 is {ratio:.2f} times slower than float32 here: {_why_slower(row, conditions)}",)
+
+
+def _where(row: ProfileRow) -> tuple[object, ...]:
+    return row.backend, row.batch, row.threads, row.image_size
 
 
 def _why_slower(row: ProfileRow, conditions: Conditions) -> str:

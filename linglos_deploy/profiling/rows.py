@@ -53,7 +53,7 @@ def _row(item: Measurement, plan: MeasurementPlan) -> ProfileRow:
         digest=known.artifact.digest if known is not None else "",
         precision=known.precision if known is not None else "fp32",
         batch=item.batch,
-        image_size=opened.image_size if opened is not None else None,
+        image_size=opened.image_size if opened is not None else item.image_size,
         threads=item.threads,
         outcome=Outcome.MEASURED,
         options=opened.options if opened is not None else {},

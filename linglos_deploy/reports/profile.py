@@ -10,6 +10,9 @@ from typing import Literal
 from linglos_deploy.compat import StrEnum
 from linglos_deploy.reports.doctor import Machine
 
+FEWEST_SIZES = 4
+"""Sizes from which an exponent is given: with three, Student's factor is 12.7."""
+
 PERCENTILE_CONFIDENCE = 0.95
 PERCENTILE_MARGIN = 0.5
 """Part of what lies beyond a percentile by which its estimate may be off."""
@@ -131,6 +134,42 @@ class Ratio:
     blocks: int
 
 
+class Against(StrEnum):
+    """What latency grows with."""
+
+    PIXELS = "pixels"
+    BATCH = "batch"
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """How the latency of one candidate grows with a size, as a power: 1 takes twice as long for twice as much.
+
+    Attributes:
+        label: The candidate's label.
+        against: The size.
+        threads: Threads of one run, 0 for the backend's choice.
+        batch: Images a run; ``None`` where it is what grows.
+        image_size: Height and width; ``None`` where their product is what grows, or there are no images.
+        points: From how many sizes.
+        exponent: Of the power; ``None`` from too few sizes.
+        low: Lower end of its interval.
+        high: Upper end.
+        confidence: Of the interval, such as 0.95.
+    """
+
+    label: str
+    against: Against
+    threads: int
+    batch: int | None
+    image_size: tuple[int, int] | None
+    points: int
+    exponent: float | None
+    low: float | None
+    high: float | None
+    confidence: float
+
+
 @dataclass(frozen=True, slots=True)
 class LayerTime:
     """One step of a run, as the runtime executed it.
@@ -172,7 +211,7 @@ class LayerProfile:
 
 @dataclass(frozen=True, slots=True)
 class ProfileRow:
-    """One candidate at one batch size and number of threads.
+    """One candidate at one batch size, image size and number of threads.
 
     Attributes:
         label: What the report calls it.
@@ -181,7 +220,7 @@ class ProfileRow:
         digest: SHA-256 of the artifact.
         precision: ``fp32``, ``fp16``, ``bf16``, ``int8`` or ``int8+fp16``; empty if unknown.
         batch: Images a run.
-        image_size: Height and width of the images.
+        image_size: Height and width of the images; what was asked for where it was not measured.
         threads: Threads of one run, 0 for the backend's choice.
         outcome: Whether it was measured.
         reason: Why not, empty if measured.
@@ -189,7 +228,7 @@ class ProfileRow:
         throughput: Images a second, one run after the other.
         cold_start: Cost of the first answer, median over the processes.
         peak_rss_bytes: Largest resident memory of the process that ran it, Python and all.
-        ratio: Against the baseline of the same batch size and threads; ``None`` for the baseline itself.
+        ratio: Against the baseline at the same sizes and threads; ``None`` for the baseline itself.
         options: The backend's options, such as ``{"int8": "exact"}``.
         versions: Versions of what ran it.
         notes: What the reader must know about this row.
@@ -305,6 +344,7 @@ class BudgetCheck:
         found_p50_ms: Its median latency, ``None`` if it was not measured.
         limit_p50_ms: The budget.
         passed: Whether it was measured and is within the budget.
+        image_size: The row's height and width.
     """
 
     label: str
@@ -313,6 +353,7 @@ class BudgetCheck:
     found_p50_ms: float | None
     limit_p50_ms: float
     passed: bool
+    image_size: tuple[int, int] | None = None
 
 
 class GateOutcome(StrEnum):
@@ -338,6 +379,7 @@ class GateCheck:
         ratio: New over old; ``None`` if one of them was not measured.
         outcome: The verdict.
         second: What the measurement that was to confirm a regression found; ``None`` if there was none.
+        image_size: The rows' height and width.
     """
 
     label: str
@@ -348,6 +390,7 @@ class GateCheck:
     ratio: Ratio | None
     outcome: GateOutcome
     second: Ratio | None = None
+    image_size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,11 +402,12 @@ class ProfileReport:
         machine: Where.
         conditions: What else decides the numbers.
         method: How.
-        rows: Results: batch by batch, in the order of the candidates.
+        rows: Results: batch by batch and size by size, in the order of the candidates.
         checks: The latency budget against every row that could run here; empty without a budget.
         passed: Whether every candidate was measured and all checks passed.
         warnings: What makes the numbers less trustworthy, such as a busy machine.
         gates: New models against their counterparts; empty without a gate.
+        scalings: How latency grows with pixels and batch, where there are several.
         schema: Name and version of this format.
     """
 
@@ -376,6 +420,7 @@ class ProfileReport:
     passed: bool = False
     warnings: tuple[str, ...] = ()
     gates: tuple[GateCheck, ...] = ()
+    scalings: tuple[Scaling, ...] = ()
     schema: Literal["linglos.profile/2"] = "linglos.profile/2"
 
 

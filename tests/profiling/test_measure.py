@@ -5,6 +5,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from onnx import helper
 
 from linglos_deploy.artifacts import open_onnx
 from linglos_deploy.backends import registry
@@ -37,6 +38,19 @@ def fake(graph: Path, monkeypatch: pytest.MonkeyPatch) -> partial[Candidate]:
     monkeypatch.setitem(registry.BUILTIN, "fake", fakes.FACTORY)
     monkeypatch.setattr(module, "start_worker", partial(start_worker, fakes.WORKER))
     return partial(Candidate, "fake", graph)
+
+
+@pytest.fixture
+def open_graph(tmp_path: Path) -> Path:
+    """A graph that takes images of any size."""
+    image, pooled = (
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims)
+        for name, dims in (("image", ["batch", 3, "height", "width"]), ("pooled", ["batch", 3, 1, 1]))
+    )
+    node = helper.make_node("GlobalAveragePool", ["image"], ["pooled"], "pool")
+    model = helper.make_model(helper.make_graph([node], "any", [image], [pooled]), ir_version=10)
+    onnx.save(model, tmp_path / "open.onnx")
+    return tmp_path / "open.onnx"
 
 
 def test_two_backends_are_measured_on_the_same_graph(graph: Path) -> None:
@@ -147,7 +161,7 @@ def test_whatever_was_not_measured_keeps_a_report_from_passing(
 
 
 def test_sizes_that_a_model_does_not_take_are_wrong_usage_that_names_the_candidate(graph: Path) -> None:
-    plan = MeasurementPlan(image_size=(8, 8), processes=1, rounds=1, min_runs=1, min_seconds=0, warmup_seconds=0)
+    plan = MeasurementPlan(image_sizes=((8, 8),), processes=1, rounds=1, min_runs=1, min_seconds=0, warmup_seconds=0)
     with pytest.raises(UsageError, match=r"'onnxruntime model.int8.onnx' cannot .* axis 2 of 'x' is fixed") as caught:
         measure([Candidate("onnxruntime", graph)], plan)
     assert caught.value.found
@@ -252,7 +266,7 @@ def test_labels_name_the_backend_and_the_model() -> None:
         {"batch_sizes": ()},
         {"batch_sizes": (0,)},
         {"threads": (-1,)},
-        {"image_size": (0, 4)},
+        {"image_sizes": ((0, 4),)},
         {"rounds": 0},
         {"min_runs": 0},
         {"min_seconds": -1.0},
@@ -287,3 +301,27 @@ def test_a_batch_that_a_graph_does_not_take_is_wrong_usage(graph: Path, tmp_path
     onnx.save(fixed, tmp_path / "one.onnx")
     with pytest.raises(UsageError, match="axis 0 of 'x' is fixed"):
         measure([Candidate("onnxruntime", tmp_path / "one.onnx")], plan)
+
+
+def test_every_image_size_gives_rows_of_its_own(fake: partial[Candidate], open_graph: Path) -> None:
+    plan = MeasurementPlan(
+        image_sizes=((8, 8), (6, 10)), processes=1, rounds=1, min_runs=1, min_seconds=0, warmup_seconds=0
+    )
+    report = measure([Candidate("fake", open_graph, label=label) for label in ("a", "b")], plan)
+    assert [(row.label, row.image_size) for row in report.rows] == [
+        ("a", (8, 8)),
+        ("b", (8, 8)),
+        ("a", (6, 10)),
+        ("b", (6, 10)),
+    ]
+    assert [row.ratio is not None for row in report.rows] == [False, True, False, True]
+    assert [(scaling.label, scaling.points) for scaling in report.scalings] == [("a", 2), ("b", 2)]
+
+
+def test_an_image_size_that_the_input_does_not_have_is_wrong_usage(fake: partial[Candidate], open_graph: Path) -> None:
+    plan = MeasurementPlan(
+        image_sizes=((8, 8),), shapes={"": (1, 3, 6, 6)}, processes=1, rounds=1, min_runs=1, warmup_seconds=0
+    )
+    with pytest.raises(UsageError, match="at an image size that its input does not have") as caught:
+        measure([Candidate("fake", open_graph, label="a")], plan)
+    assert caught.value.found == "images of 6 x 6"

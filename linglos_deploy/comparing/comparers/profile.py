@@ -90,7 +90,8 @@ def _key(row: ProfileRow) -> tuple[object, ...]:
 
 
 def _name(row: ProfileRow) -> str:
-    return f"{row.label}, batch {row.batch}, {row.threads or 'its choice of'} threads"
+    size = f", {row.image_size[0]} × {row.image_size[1]}" if row.image_size is not None else ""
+    return f"{row.label}, batch {row.batch}{size}, {row.threads or 'its choice of'} threads"
 
 
 def _median(row: ProfileRow) -> str:

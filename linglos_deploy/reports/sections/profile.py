@@ -8,6 +8,7 @@ from itertools import groupby
 from linglos_deploy.reports.document import Cell, Check, Column, Section, Table, Tone, sections_of
 from linglos_deploy.reports.numbers import file_size, significant
 from linglos_deploy.reports.profile import (
+    FEWEST_SIZES,
     BudgetCheck,
     Conditions,
     Finding,
@@ -20,10 +21,11 @@ from linglos_deploy.reports.profile import (
     ProfileReport,
     ProfileRow,
     Ratio,
+    Scaling,
     only_undecided,
     runs_needed,
 )
-from linglos_deploy.reports.sections.profile_charts import latency_charts, layer_charts, threads_suffix
+from linglos_deploy.reports.sections.profile_charts import latency_charts, layer_charts, setting, size_text
 
 _OPERATORS_SHOWN = 10
 _LAYERS_SHOWN = 15
@@ -36,7 +38,7 @@ def profile_sections(report: ProfileReport) -> tuple[Section, ...]:
     missing = [row for row in report.rows if row.outcome is not Outcome.MEASURED]
     checks = tuple(
         Check(
-            name=f"p50 of {check.label}, batch {check.batch}{threads_suffix(check.threads)}",
+            name=f"p50 of {check.label}, {_at(check)}",
             passed=check.passed,
             found=f"{significant(check.found_p50_ms)} ms" if check.found_p50_ms is not None else "not measured",
             limit=f"at most {significant(check.limit_p50_ms)} ms",
@@ -50,7 +52,12 @@ def profile_sections(report: ProfileReport) -> tuple[Section, ...]:
             if row.outcome is Outcome.NOT_RUN
         )
     limit = report.checks[0].limit_p50_ms if report.checks else None
-    tables = [_latency_table(measured), _cost_table(measured), _missing_table(missing)]
+    tables = [
+        _latency_table(measured),
+        _scaling_table(report.scalings),
+        _cost_table(measured),
+        _missing_table(missing),
+    ]
     return (
         Section(
             title=report.title,
@@ -106,7 +113,7 @@ def _gate_check(gate: GateCheck) -> Check:
     found = "not measured"
     if gate.ratio is not None:
         found = " and ".join(_ratio_text(ratio) for ratio in (gate.ratio, gate.second) if ratio is not None)
-    name = f"{gate.label} against {gate.baseline}, batch {gate.batch}{threads_suffix(gate.threads)}"
+    name = f"{gate.label} against {gate.baseline}, {_at(gate)}"
     return Check(name, passed[gate.outcome], found, f"at most {1 + gate.limit:.3g} times")
 
 
@@ -130,7 +137,7 @@ def _over_budget(checks: Sequence[BudgetCheck]) -> list[str]:
     """Say which rows miss the budget, and by how much."""
     sentences = []
     for check in checks:
-        row = f"{check.label}, batch {check.batch}{threads_suffix(check.threads)}"
+        row = f"{check.label}, {_at(check)}"
         if check.found_p50_ms is None:
             sentences.append(f"{row}: not measured.")
         elif not check.passed:
@@ -151,10 +158,16 @@ def _profile_summary(measured: Sequence[ProfileRow]) -> str:
     if not timed:
         return "Nothing could be measured on this machine."
     sentences = []
-    for batch, group in groupby(sorted(timed, key=lambda row: row.batch), key=lambda row: row.batch):
+    many = len({row.image_size for row in timed}) > 1
+
+    def sizes(row: ProfileRow) -> tuple[int, tuple[int, int]]:
+        return row.batch, row.image_size or (0, 0) if many else (0, 0)
+
+    for (batch, size), group in groupby(sorted(timed, key=sizes), key=sizes):
         best = min(group, key=_p50)
         rate = f"{significant(best.throughput or 0)} images/s"
-        sentences.append(f"Fastest at batch {batch}: {best.label}, {significant(_p50(best))} ms, {rate}.")
+        at = f"batch {batch}, {size_text(size)}" if many else f"batch {batch}"
+        sentences.append(f"Fastest at {at}: {best.label}, {significant(_p50(best))} ms, {rate}.")
     return " ".join(sentences)
 
 
@@ -170,7 +183,7 @@ def _profile_facts(report: ProfileReport) -> tuple[tuple[str, str], ...]:
         ("memory", file_size(machine.memory_bytes) if machine.memory_bytes else ""),
         ("system", f"{machine.system}, Python {machine.python}"),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
-        ("image size", ", ".join(f"{height} × {width}" for height, width in sizes)),
+        ("image size", ", ".join(map(size_text, sizes))),
         ("threads", ", ".join("backend's choice" if count == 0 else str(count) for count in threads)),
         ("method", _method(method, conditions)),
         ("stopping", _stopping(method)),
@@ -216,10 +229,12 @@ def _latency_table(measured: Sequence[ProfileRow]) -> Table | None:
     if not measured:
         return None
     many_threads = len({row.threads for row in measured}) > 1
+    many_sizes = len({row.image_size for row in measured}) > 1
     columns: list[tuple[Column, Callable[[ProfileRow], Cell]]] = [
         (Column("candidate"), lambda row: Cell(row.label)),
         (Column("precision", minor=True), lambda row: Cell(_precision(row))),
         (Column("batch", True), lambda row: Cell(str(row.batch))),
+        *([(Column("size", True), lambda row: Cell(_size(row)))] if many_sizes else []),
         *([(Column("threads", True), lambda row: Cell(str(row.threads)))] if many_threads else []),
         (Column("p50", True), lambda row: Cell(significant(_p50(row)))),
         (Column("95 % interval", True, minor=True), _median_interval),
@@ -251,11 +266,48 @@ def _percentile(row: ProfileRow, quantile: float) -> Cell:
     return Cell(f"needs {runs_needed(quantile)} runs", Tone.MUTED) if value is None else Cell(significant(value))
 
 
+def _size(row: ProfileRow) -> str:
+    return size_text(row.image_size) if row.image_size is not None else "–"
+
+
+def _scaling_table(found: Sequence[Scaling]) -> Table | None:
+    if not found:
+        return None
+    return Table(
+        title="How latency grows",
+        columns=(
+            Column("candidate"),
+            Column("with"),
+            Column("at", minor=True),
+            Column("exponent", True),
+            Column("from", True),
+        ),
+        rows=tuple(
+            (
+                Cell(each.label),
+                Cell(str(each.against)),
+                Cell(setting(batch=each.batch, image_size=each.image_size, threads=each.threads)),
+                _exponent(each),
+                Cell(f"{each.points} sizes"),
+            )
+            for each in found
+        ),
+    )
+
+
+def _exponent(scaling: Scaling) -> Cell:
+    if scaling.exponent is None:
+        return Cell(f"needs {FEWEST_SIZES} sizes", Tone.MUTED)
+    return Cell(f"{scaling.exponent:.2f} [{scaling.low:.2f}, {scaling.high:.2f}]")
+
+
 def _cost_table(measured: Sequence[ProfileRow]) -> Table | None:
+    many_sizes = len({row.image_size for row in measured}) > 1
     rows = tuple(
         (
             Cell(row.label),
             Cell(str(row.batch), Tone.NEUTRAL),
+            *([Cell(_size(row))] if many_sizes else []),
             Cell(significant(row.cold_start.open)),
             Cell(significant(row.cold_start.first_run)),
             Cell(file_size(row.peak_rss_bytes or 0)),
@@ -268,6 +320,7 @@ def _cost_table(measured: Sequence[ProfileRow]) -> Table | None:
     columns = (
         Column("candidate"),
         Column("batch", True),
+        *([Column("size", True)] if many_sizes else []),
         Column("open ms", True),
         Column("first run ms", True),
         Column("peak memory", True),
@@ -375,6 +428,12 @@ def _missing_table(missing: Sequence[ProfileRow]) -> Table | None:
 
 def _profile_notes(report: ProfileReport) -> tuple[str, ...]:
     notes = [f"{_row_name(row)}: {note}" for row in report.rows for note in row.notes]
+    if report.scalings:
+        notes.append(
+            "How latency grows: as this power, fitted to the medians of all sizes; 1 takes twice as long for twice "
+            f"as much. The interval ({report.scalings[0].confidence:.0%}) is over the sizes; growth that is no power "
+            "widens it."
+        )
     ratio = next((row.ratio for row in report.rows if row.ratio is not None), None)
     if ratio is not None:
         notes.append(
@@ -409,7 +468,11 @@ def _p50(row: ProfileRow) -> float:
 
 
 def _row_name(row: ProfileRow) -> str:
-    return f"{row.label}, batch {row.batch}{threads_suffix(row.threads)}"
+    return f"{row.label}, {_at(row)}"
+
+
+def _at(subject: ProfileRow | BudgetCheck | GateCheck) -> str:
+    return setting(batch=subject.batch, image_size=subject.image_size, threads=subject.threads)
 
 
 def _first_line(text: str) -> str:

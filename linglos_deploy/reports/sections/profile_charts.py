@@ -45,7 +45,10 @@ def latency_charts(measured: Sequence[ProfileRow], *, limit: float | None) -> tu
     groups = [list(group) for _, group in groupby(rows, key=_group_of)]
     charts: list[Chart | None] = [_medians(group, limit) for group in groups]
     charts += [_spreads(group) for group in groups]
-    charts += _against_batch(rows)
+    charts += _against(
+        rows, x=lambda row: row.batch, name=lambda row: str(row.batch), what="batch", unit="images a run"
+    )
+    charts += _against(rows, x=_pixels, name=_side, what="pixels", unit="pixels")
     charts += [_rounds(group) for group in groups]
     return tuple(chart for chart in charts if chart is not None)
 
@@ -55,19 +58,29 @@ def layer_charts(measured: Sequence[ProfileRow]) -> tuple[Chart, ...]:
     return tuple(_slowest_layers(row, row.layers) for row in measured if row.layers is not None and row.layers.layers)
 
 
-def _group_of(row: ProfileRow) -> tuple[int, int]:
-    return row.batch, row.threads
+def _group_of(row: ProfileRow) -> tuple[int, tuple[int, int], int]:
+    return row.batch, row.image_size or (0, 0), row.threads
 
 
 def _what(row: ProfileRow) -> str:
-    return f"batch {row.batch}{threads_suffix(row.threads)}"
+    return setting(batch=row.batch, image_size=row.image_size, threads=row.threads)
 
 
-def threads_suffix(threads: int) -> str:
-    """Return what a name says of the threads; nothing where each backend chose."""
-    if threads == 0:
-        return ""
-    return f", {threads} thread{'s' if threads > 1 else ''}"
+def setting(*, batch: int | None, image_size: tuple[int, int] | None, threads: int) -> str:
+    """Return at what something was measured; nothing of threads where each backend chose.
+
+    >>> setting(batch=8, image_size=(160, 224), threads=1)
+    'batch 8, 160 × 224, 1 thread'
+    """
+    parts = [f"batch {batch}"] if batch is not None else []
+    parts += [size_text(image_size)] if image_size is not None else []
+    parts += [f"{threads} thread{'s' if threads > 1 else ''}"] if threads else []
+    return ", ".join(parts)
+
+
+def size_text(size: tuple[int, int]) -> str:
+    """Return a height and width as people write them."""
+    return f"{size[0]} × {size[1]}"
 
 
 def _medians(group: Sequence[ProfileRow], limit: float | None) -> BarChart:
@@ -162,18 +175,41 @@ def _rounds(group: Sequence[ProfileRow]) -> CurveChart | None:
     )
 
 
-def _against_batch(rows: Sequence[ProfileRow]) -> list[CurveChart | None]:
-    """Draw latency against the batch size, for each number of threads."""
-    return [
-        _scaling(
-            list(group),
-            x=lambda row: row.batch,
-            name=lambda row: str(row.batch),
-            title=f"Latency against batch{threads_suffix(threads)} (ms)",
-            across="images a run",
-        )
-        for threads, group in groupby(sorted(rows, key=lambda row: row.threads), key=lambda row: row.threads)
-    ]
+def _pixels(row: ProfileRow) -> int:
+    return math.prod(row.image_size) if row.image_size is not None else 0
+
+
+def _side(row: ProfileRow) -> str:
+    size = row.image_size or (0, 0)
+    return f"{size[0]}²" if size[0] == size[1] else size_text(size)
+
+
+def _against(
+    rows: Sequence[ProfileRow],
+    *,
+    x: Callable[[ProfileRow], int],
+    name: Callable[[ProfileRow], str],
+    what: str,
+    unit: str,
+) -> list[CurveChart | None]:
+    """Draw latency against one size, for each setting of everything else."""
+
+    def rest(row: ProfileRow) -> tuple[int, tuple[int, int], int]:
+        batch, size, threads = _group_of(row)
+        return (0, size, threads) if what == "batch" else (batch, (0, 0), threads)
+
+    charts = []
+    for _, found in groupby(sorted(rows, key=rest), key=rest):
+        group = [row for row in found if x(row) > 0]
+        if group:
+            first = group[0]
+            kept = setting(
+                batch=None if what == "batch" else first.batch,
+                image_size=None if what == "pixels" else first.image_size,
+                threads=first.threads,
+            )
+            charts.append(_scaling(group, x=x, name=name, title=f"Latency against {what}, {kept} (ms)", across=unit))
+    return charts
 
 
 def _scaling(
