@@ -107,6 +107,11 @@ class InputAxes:
         where = np.asarray(images, dtype=np.intp)
         return {name: array[self._at(name, where)] for name, array in batch.items()}
 
+    def filled(self, batch: Batch) -> Batch:
+        """Return a batch of the size that the graph insists on, if it does: the last image fills what is missing."""
+        count = self.count(batch)
+        return batch if self.batch in (None, count) else self.pick(batch, [min(i, count - 1) for i in range(self.batch)])
+
     def join(self, batches: Sequence[Batch]) -> Batch:
         """Return the images of several batches as one; inputs without images are those of the first."""
         return {

@@ -194,11 +194,13 @@ def _quantizable(model: OnnxArtifact, request: QuantizeRequest, progress: Progre
         if request.data is not None
         else synthetic_inputs(model, spec, count=CHECKED_INPUTS, seed=0, sizes=request.sizes)
     )
+    axes = input_axes(model.signature)
+    batches = inputs.batches(axes.batch or 1, signature=model.signature)
     with tempfile.TemporaryDirectory(prefix="linglos-quantize-") as folder:
         converted = convert_opset(
             model,
             CONVERTED_OPSET,
-            inputs.batches(input_axes(model.signature).batch or 1, signature=model.signature),
+            map(axes.filled, batches),
             runtime=OnnxRuntime(optimize=False),
             out=Path(folder) / model.path.name,
             progress=progress,

@@ -63,7 +63,7 @@ def voice_data(path: Path, count: int = 40) -> Path:
     return path
 
 
-def grey_net(path: Path, *, opset: int = 9) -> Path:
+def grey_net(path: Path, *, opset: int = 9, batch: int = -1) -> Path:
     """One channel, sizes without names, an old opset with Upsample and attributes of its time, nodes without names."""
     random = np.random.default_rng(2)
     weights = {
@@ -80,7 +80,7 @@ def grey_net(path: Path, *, opset: int = 9) -> Path:
             node("Conv", ["c", "w2"], ["y"], pads=[1, 1, 1, 1]),
         ],
         "grey",
-        [value("x", TensorProto.FLOAT, [-1, 1, "?", "?"]), *(value(t.name, 1, list(t.dims)) for t in tensors)],
+        [value("x", TensorProto.FLOAT, [batch, 1, "?", "?"]), *(value(t.name, 1, list(t.dims)) for t in tensors)],
         [value("y", TensorProto.FLOAT, ["?", 2, "?", "?"])],
         tensors,
     )

@@ -83,6 +83,15 @@ def test_a_graph_of_an_old_opset_is_calibrated_as_it_is_and_converted_where_int8
     assert sqnr_db(*answers) > 30
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_conversion_is_checked_on_as_many_images_as_the_graph_insists_on(batch: int, tmp_path: Path) -> None:
+    model, data = grey_net(tmp_path / "grey.onnx", batch=batch), pictures(tmp_path / "images")
+    calibrate_graph(CalibrateRequest(model, data, tmp_path / "t.table", preprocess=GREY, threads=1))
+    result = quantize_graph(QuantizeRequest(model, tmp_path / "t.table", None, QuantScheme(), tmp_path / "q.onnx"))
+    assert result.graph is not None
+    assert opset_of(onnx.load(result.graph.path)) == 17
+
+
 def test_a_folder_of_images_needs_to_be_told_how_they_become_input(tmp_path: Path) -> None:
     model, data = grey_net(tmp_path / "grey.onnx"), pictures(tmp_path / "images", 1)
     with pytest.raises(UsageError, match="does not say how images become its input"):
