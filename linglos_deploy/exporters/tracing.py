@@ -335,11 +335,12 @@ def _cannot_stay_open(
     concerned = [guard for guard in guards if any(re.search(rf"\b{name}\b", guard) for name in asked)]
     reasons = [guard for guard in concerned if re.fullmatch(r"\w+ == \d+", guard)] or concerned[:4]
     sizes = ", ".join(f"{name} {model.sizes[name]}" for name in asked)
+    other = "--imgsz" if {"height", "width"}.issuperset(asked) else "size"
     return ExportError(
         f"'{type(module).__name__}' takes one {' and one '.join(asked)} only, so that cannot be dynamic.",
         found="; ".join(reasons) or "the module computes with these sizes as numbers",
         expected="a module that derives its sizes from the input",
-        next_step=f"leave --dynamic out: the graph then takes {sizes}; export one graph for each other --imgsz",
+        next_step=f"leave --dynamic out: the graph then takes {sizes}; export one graph for each other {other}",
     )
 
 

@@ -110,7 +110,9 @@ class InputAxes:
     def filled(self, batch: Batch) -> Batch:
         """Return a batch of the size that the graph insists on, if it does: the last image fills what is missing."""
         count = self.count(batch)
-        return batch if self.batch in (None, count) else self.pick(batch, [min(i, count - 1) for i in range(self.batch)])
+        if self.batch in (None, count):
+            return batch
+        return self.pick(batch, [min(place, count - 1) for place in range(self.batch)])
 
     def join(self, batches: Sequence[Batch]) -> Batch:
         """Return the images of several batches as one; inputs without images are those of the first."""

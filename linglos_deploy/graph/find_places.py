@@ -27,6 +27,9 @@ _ROUNDING = 1e-5
 _CROSSTALK = 0.05
 """Largest distance, relative to that between two images, that a right cut leaves: INT8 graphs round by whole steps."""
 
+_SMALLER = 0.75
+"""Size of shuffled values, compared with those that they were made of."""
+
 _SHUFFLES = 4
 """Tries per image to make one that is new."""
 
@@ -122,11 +125,14 @@ def copied(tensors: Batch) -> dict[str, np.ndarray]:
 def _another(array: NDArray, axis: int | None, generator: np.random.Generator, *, noisy: bool) -> NDArray:  # type: ignore[type-arg]
     """Return the first image with its values in another order, or noisy where that changes too little.
 
-    Shuffled values stay what the model takes, token numbers too; noise moves numbers of tokens by one at most.
+    Shuffled values stay what the model takes, token numbers too; noise moves numbers of tokens by one at most. Numbers
+    of floating point are made smaller besides, as a mean of all does not tell shuffled ones apart.
     """
     if axis is None:
         return array
     image = generator.permutation(np.take(array, [0], axis).reshape(-1))
+    if image.dtype.kind == "f":
+        image = image * _SMALLER
     if noisy and image.dtype.kind == "f":
         image = image + generator.standard_normal(image.shape)
     elif noisy:

@@ -19,6 +19,7 @@ from linglos_deploy.backends.onnxruntime import Int8Mode, OnnxRuntime
 from linglos_deploy.choices import Precision
 from linglos_deploy.errors import LinglosError
 from linglos_deploy.exporters.rounding import with_explicit_rounding
+from linglos_deploy.graph.axes import input_axes
 from linglos_deploy.graph.precision import precision_of_graph
 from linglos_deploy.parity.criteria import CriteriaFile
 from linglos_deploy.parity.int8_modes import compare_int8_modes
@@ -336,16 +337,24 @@ def _compare_layers(subject: Subject, images: InputSet, threads: int, progress: 
     if not shared_tensors(load_onnx(subject.like.path), load_onnx(subject.graph.path)):
         return None
     narrow = subject.precision.floating is not Precision.FP32
-    few = first_images(images.batches(subject.graph.signature), LAYER_IMAGES)
     return compare_layers(
         subject.like,
         subject.graph,
-        in_layout(few, subject.graph.signature),
+        _few(images, subject.graph.signature),
         runtime=AnyBatch(OnnxRuntime(threads=threads)),
         ordered=not subject.choices,
         prepare=with_explicit_rounding if narrow else lambda model: model,
         progress=progress,
     )
+
+
+def _few(images: InputSet, signature: ModelSignature) -> Iterator[Batch]:
+    """Yield a few images; one by one for a graph that takes no more, as all tensors of a batch are held at once."""
+    few = first_images(images.batches(signature), LAYER_IMAGES)
+    count = min((len(array) for array in few.values()), default=0)
+    size = 1 if input_axes(signature).batch == 1 else max(count, 1)
+    for start in range(0, count, size):
+        yield from in_layout({name: array[start : start + size] for name, array in few.items()}, signature)
 
 
 def _put_together(
