@@ -70,11 +70,14 @@ check: $(STAMP)
 	@$(BIN)/vermin --quiet --target=3.10- --no-tips linglos_deploy >/dev/null || $(BIN)/vermin --target=3.10- --violations --no-tips linglos_deploy
 	@$(BIN)/lint-imports --no-logo >/dev/null || $(BIN)/lint-imports --no-logo
 
+# A worker for every core, and a thread for every worker: more of them wait for each other.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup --cov --cov-report=term --cov-fail-under=90
+
 test: check system
-	@$(BIN)/python -m pytest -m "not slow" -n auto --dist loadgroup --cov --cov-report=term --cov-fail-under=90
+	@$(PYTEST) -m "not slow"
 
 test-all: check system
-	@$(BIN)/python -m pytest --hypothesis-profile=search -n auto --dist loadgroup --cov --cov-report=term --cov-fail-under=90
+	@$(PYTEST) --hypothesis-profile=search
 
 docs: $(STAMP)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
