@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session", autouse=True)
-def pytorch_is_not_measured() -> Iterator[None]:
+def foreign_code_is_not_measured() -> Iterator[None]:
     with foreign_calls_untraced():
         yield
 

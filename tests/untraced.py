@@ -1,4 +1,4 @@
-"""PyTorch's capture and translation run without coverage's trace, which would double the time of every export."""
+"""What is long and not ours runs without coverage's trace: it would double the time of every export."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ T = TypeVar("T")
 
 @contextmanager
 def foreign_calls_untraced() -> Iterator[None]:
-    """Pause coverage in the calls of PyTorch's exporter: it reports on our lines, and nearly all in there are not.
+    """Pause coverage in PyTorch's exporter and in onnx-ir's reader and writer: it reports on our lines alone.
 
-    Our modules run in there too, for what they compute; plain calls of them are what their coverage comes from.
+    Our modules run in the exporter too, for what they compute; plain calls of them are what their coverage comes from.
     Without coverage, or a debugger that traces, nothing is touched.
     """
     if sys.gettrace() is None:
         yield
         return
+    import onnx_ir
     import torch
     import torch.onnx
 
@@ -32,6 +33,8 @@ def foreign_calls_untraced() -> Iterator[None]:
             (torch.export, "export"),
             (torch.onnx, "export"),
             (torch.onnx.ONNXProgram, "optimize"),
+            (onnx_ir.serde, "deserialize_model"),
+            (onnx_ir.serde, "serialize_model"),
         ):
             patch.setattr(owner, name, untraced(getattr(owner, name)))
         yield
