@@ -10,7 +10,7 @@ import typer
 from linglos_deploy import options
 from linglos_deploy.console import Terminal
 from linglos_deploy.errors import MissingDependencyError
-from linglos_deploy.running import UNDECIDED, show, write_reports
+from linglos_deploy.running import UNDECIDED, naming, show, write_reports
 
 
 def profile(
@@ -85,6 +85,10 @@ def profile(
         bool, typer.Option("--allow-host-code", help="Load engines that run code of theirs; only for your own.")
     ] = False,
     html: options.Html = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", callback=options.file_name, metavar="FILE", help="Write every timed run as CSV."),
+    ] = None,
     everything: options.All = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -109,6 +113,7 @@ def profile(
     from linglos_deploy.profiling.access import EngineAccess
     from linglos_deploy.profiling.plan import MeasurementPlan
     from linglos_deploy.reports.profile import only_missing, only_undecided
+    from linglos_deploy.reports.samples import write_csv
     from linglos_deploy.screens import show_profile
 
     plan = MeasurementPlan(
@@ -136,6 +141,9 @@ def profile(
         progress=Terminal(quiet=quiet),
     )
     write_reports([report], html=html)
+    if csv is not None:
+        with naming("--csv"):
+            write_csv(report, csv)
     show(report, partial(show_profile, every_row=everything), as_json=as_json)
     if only_undecided(report):
         raise typer.Exit(UNDECIDED)
