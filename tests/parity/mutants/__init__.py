@@ -7,9 +7,9 @@ A mutant is a text of a file and what stands in its place. It is written into a 
 named beside it run; they must fail. Exits with 1 if a mutant lives.
 """
 
-from tests.parity.mutants import checks
+from tests.parity.mutants import checks, reporting
 from tests.parity.mutants.mutant import ROOT, Mutant
 
-MUTANTS = [*checks.MUTANTS]
+MUTANTS = [*checks.MUTANTS, *reporting.MUTANTS]
 
 __all__ = ["MUTANTS", "ROOT", "Mutant"]

@@ -26,6 +26,8 @@ class Mutant:
 
 
 def damage(file: str, tests: str, *damages: tuple[str, str]) -> list[Mutant]:
-    """Return mutants of one file of the package that the same tests see; bare names are those of ``tests/parity``."""
-    places = tuple(f"tests/{name}" if "/" in name else f"tests/parity/{name}" for name in tests.split())
+    """Return mutants of one file of the package that the same tests see; files in ``tests/`` or ``tests/parity/``."""
+    places = tuple(
+        f"tests/{name}" if (ROOT / "tests" / name).is_file() else f"tests/parity/{name}" for name in tests.split()
+    )
     return [Mutant(f"linglos_deploy/{file}", old, new, places) for old, new in damages]
