@@ -82,10 +82,11 @@ def test_each_part_of_a_weight_is_looked_at(change: dict[str, object], what: str
     assert wrong(replace(WEIGHT, **change))[0] == what  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("whole", [3, 120])
 @pytest.mark.parametrize(("off", "passed"), [(0.4999, True), (0.52, False)])
-def test_half_a_step_is_the_limit(off: float, passed: bool) -> None:
-    values = np.array([[127.0, 3 + off]], np.float32)
-    weight = replace(WEIGHT, wanted=values, integers=np.array([[127, 3]], np.int8), scales=np.ones(1, np.float32))
+def test_half_a_step_is_the_limit(off: float, passed: bool, whole: int) -> None:
+    values = np.array([[127.0, whole + off]], np.float32)
+    weight = replace(WEIGHT, wanted=values, integers=np.array([[127, whole]], np.int8), scales=np.ones(1, np.float32))
     assert (not wrong(weight)) is passed
 
 

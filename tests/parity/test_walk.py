@@ -76,6 +76,18 @@ def test_casts_are_looked_through_in_16_bit_graphs_only_and_only_those_of_floati
     assert told(cast(TensorProto.FLOAT)) == ["what 'MatMul' reads is made by another node"]
 
 
+def test_a_quantizer_without_a_zero_point_makes_uint8() -> None:
+    bare = (
+        helper.make_node("QuantizeLinear", ["a", "s"], ["a/q"], "q"),
+        helper.make_node("DequantizeLinear", ["a/q", "s"], ["a/d"], "dq"),
+    )
+    assert told(graph(node("Relu", "x", "a"), *bare, node("MatMul", "a/d w", "y"))) == ["zero point"]
+    bare[0].attribute.append(helper.make_attribute("output_dtype", TensorProto.INT8))
+    whole = graph(node("Relu", "x", "a"), *bare, node("MatMul", "a/d w", "y"))
+    whole.opset_import[0].version = 21
+    assert told(whole) == []
+
+
 def test_what_is_rounded_twice_is_a_difference() -> None:
     again = (
         helper.make_node("QuantizeLinear", ["a/d", "s", "z"], ["a/q2"], "q2"),

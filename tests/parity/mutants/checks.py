@@ -145,7 +145,7 @@ MUTANTS = [
     ),
     *damage(
         "parity/pairs.py",
-        "test_pairs.py test_placements.py",
+        "test_pairs.py test_walk.py test_placements.py",
         ("HALF_STEP = 0.5 + 1e-4", "HALF_STEP = 0.9"),
         ("SCALE_SLACK = 2.0**-9", "SCALE_SLACK = 3.0"),
         ("_SMALLEST_HALF = 2.0**-24", "_SMALLEST_HALF = 1.0"),
