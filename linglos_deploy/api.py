@@ -335,6 +335,7 @@ def check_parity(
     limits: Mapping[str, float | None] | None = None,
     plan: StrPath | None = None,
     unplanned: bool = False,
+    access: EngineAccess | None = None,
     progress: Progress = SILENT,
 ) -> ParityOutcome:
     """Check that a bundle's graphs, or one graph, still answer as the reference does.
@@ -357,6 +358,7 @@ def check_parity(
         limits: Limits of all outputs by name, on top of the file's; ``None`` as a limit asks for nothing.
         plan: The quantization plan that an INT8 graph must carry out; a bundle brings its own.
         unplanned: Whether an INT8 graph is judged without a plan, its scales taken as they are.
+        access: Device, weights and consent with which engines are opened.
         progress: Told about every stage.
 
     Returns:
@@ -369,6 +371,7 @@ def check_parity(
         DataError: The images cannot be used.
     """
     from linglos_deploy.images.options import PreprocessOptions
+    from linglos_deploy.profiling.access import EngineAccess
     from linglos_deploy.verbs.check_parity import ParityRequest, check
 
     request = ParityRequest(
@@ -386,6 +389,7 @@ def check_parity(
         limits=limits or {},
         plan=_path_of(plan),
         unplanned=unplanned,
+        access=access or EngineAccess(),
     )
     return check(request, progress=progress)
 

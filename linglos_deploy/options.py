@@ -270,6 +270,18 @@ Target = Annotated[
         help="Settings for a kind of hardware: jetson-orin, rtx-ada, …; dla says which layers a DLA core takes.",
     ),
 ]
+EngineWeights = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        callback=must_exist,
+        metavar="MODEL.onnx",
+        help="Weights of an engine built without them [the graph it came from].",
+    ),
+]
+HostCode = Annotated[
+    bool, typer.Option("--allow-host-code", help="Load engines that run code of theirs; only for your own.")
+]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Build engines anew, even those that were built before.")]
 
 _IMAGES = "How images become the input of a graph that does not say it itself"

@@ -81,6 +81,11 @@ def parity(
     no_plan: Annotated[
         bool, typer.Option("--no-plan", help="Judge an INT8 graph without its plan: take its scales as they are.")
     ] = False,
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="cpu|cuda:N", help="Where engines run [each backend's default].")
+    ] = None,
+    weights: options.EngineWeights = None,
+    allow_host_code: options.HostCode = False,
     imgsz: options.ImageSize = None,
     mean: options.Mean = None,
     std: options.Std = None,
@@ -111,6 +116,7 @@ def parity(
     from linglos_deploy import api
     from linglos_deploy.models.loading import ModelSource
     from linglos_deploy.parity.criteria import parse_limit
+    from linglos_deploy.profiling.access import EngineAccess
     from linglos_deploy.screens import show_parity_outcome
 
     options.import_from_here()
@@ -140,6 +146,7 @@ def parity(
         limits=dict(map(parse_limit, limit or ())),
         plan=plan,
         unplanned=no_plan,
+        access=EngineAccess(device or "", allow_host_code, weights),
         progress=Terminal(quiet=quiet),
     )
     write_reports([outcome], html=html, junit=junit, summary=summary)

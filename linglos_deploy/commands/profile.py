@@ -72,18 +72,8 @@ def profile(
     device: Annotated[
         str | None, typer.Option("--device", metavar="cpu|cuda:N", help="Where models run [each backend's default].")
     ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            "--weights",
-            callback=options.must_exist,
-            metavar="MODEL.onnx",
-            help="Weights of an engine built without them [the graph it came from].",
-        ),
-    ] = None,
-    allow_host_code: Annotated[
-        bool, typer.Option("--allow-host-code", help="Load engines that run code of theirs; only for your own.")
-    ] = False,
+    weights: options.EngineWeights = None,
+    allow_host_code: options.HostCode = False,
     html: options.Html = None,
     csv: Annotated[
         Path | None,

@@ -34,9 +34,16 @@ class EngineAccess:
 
     def candidate(self, backend: str, engine: Path, *, label: str) -> Candidate:
         """Return an engine as a candidate, with the options that its backend knows."""
+        return Candidate(backend, engine, label=label, options=self.options_for(backend), device=self.device)
+
+    def options_for(self, backend: str) -> dict[str, OptionValue]:
+        """Return those of the options that a backend knows."""
         known = inspect.signature(registry.factory(backend)).parameters
-        options = {name: value for name, value in self._options().items() if name in known}
-        return Candidate(backend, engine, label=label, options=options, device=self.device)
+        return {name: value for name, value in self._options().items() if name in known}
+
+    def where(self) -> dict[str, Device]:
+        """Return the device as an argument of a runtime's ``open``; nothing leaves it to the backend."""
+        return {"device": Device.parse(self.device)} if self.device else {}
 
     def check_used(self, candidates: Sequence[Candidate]) -> None:
         """Check that something among the candidates has a use for every option that was given.

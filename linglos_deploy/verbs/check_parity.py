@@ -34,6 +34,7 @@ from linglos_deploy.parity.decisions import check_decisions
 from linglos_deploy.parity.positions import first_images
 from linglos_deploy.parity.probes import extreme_inputs, other_sizes, resized_noise
 from linglos_deploy.parity.reached import check_identity
+from linglos_deploy.profiling.access import EngineAccess
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.placement import find_placement
 from linglos_deploy.quantization.plan import QuantPlan
@@ -96,6 +97,7 @@ class ParityRequest:
         plan: The quantization plan of an INT8 graph; where none is named, the one beside the graph or its reference.
         unplanned: Whether an INT8 graph is judged without a plan, its scales taken as they are.
         batch: Images of one run on ``data``.
+        access: How engines are opened.
     """
 
     candidate: Path
@@ -113,6 +115,7 @@ class ParityRequest:
     plan: Path | None = None
     unplanned: bool = False
     batch: int = BATCH
+    access: EngineAccess = field(default_factory=EngineAccess)
 
     def __post_init__(self) -> None:
         if self.plan is not None and self.unplanned:
@@ -283,7 +286,8 @@ def _check_bundle(request: ParityRequest, bundle: Bundle, progress: Progress) ->
             expected="golden tensors, or images to check on",
             next_step="name images with --data, and the PyTorch model with --checkpoint",
         )
-    subjects = bundle_subjects(bundle, request.precision)
+    subjects = [replace(it, access=request.access) for it in bundle_subjects(bundle, request.precision)]
+    check_access(request.access, subjects)
     tensors = read_golden(bundle.path / bundle.manifest.golden.file) if bundle.manifest.golden is not None else None
     subjects = [_with_self_test(bundle, subject, tensors) for subject in subjects]
     plan_findings = _decisions(bundle, subjects)
@@ -602,6 +606,7 @@ def _alone(
         )
     if isinstance(candidate, EngineArtifact):
         return _engine_alone(request, candidate), ()
+    check_access(request.access, [])
     assert precision is not None
     plan: QuantPlan | None = None
     findings: tuple[Finding, ...] = ()
@@ -633,6 +638,25 @@ def _plan_of(request: ParityRequest, reference: OnnxArtifact) -> tuple[QuantPlan
     return None, ()
 
 
+def check_access(access: EngineAccess, subjects: Sequence[Subject]) -> None:
+    """Check that what is said about opening engines is of use to one.
+
+    Raises:
+        UsageError: There is no engine, or none of a backend that knows an option.
+    """
+    if access == EngineAccess():
+        return
+    engines = [it for it in subjects if isinstance(it.graph, EngineArtifact)]
+    if not engines:
+        raise UsageError(
+            "Only engines are opened on a device, with weights or with consent to their code.",
+            found="no engine among what is checked",
+            expected="an engine, or a bundle that has one",
+            next_step="leave out --device, --weights and --allow-host-code",
+        )
+    access.check_used([access.candidate(it.backend, it.graph.path, label=it.name) for it in engines])
+
+
 def _engine_alone(request: ParityRequest, engine: EngineArtifact) -> Subject:
     expected = set(read_record(request.candidate).precision.expected)
     precision = Precision.FP32
@@ -640,7 +664,8 @@ def _engine_alone(request: ParityRequest, engine: EngineArtifact) -> Subject:
         precision = Precision.INT8_FP16 if "float16" in expected else Precision.INT8
     elif expected & {"float16", "bfloat16"}:
         precision = Precision.FP16 if "float16" in expected else Precision.BF16
-    subject = Subject(engine, request.precision or precision)
+    subject = Subject(engine, request.precision or precision, access=request.access)
+    check_access(request.access, [subject])
     if reason := why_not_here(subject):
         raise MissingDependencyError(
             f"'{request.candidate}' cannot run here, so nothing was checked.",

@@ -29,6 +29,7 @@ from linglos_deploy.parity.reached import ENOUGH_DB, Reached, check_identity, ch
 from linglos_deploy.parity.recording import Recording, record
 from linglos_deploy.parity.structure import prove
 from linglos_deploy.parity.verdict import Criteria, Limits, View, allow_noise, check_parity
+from linglos_deploy.profiling.access import EngineAccess
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.placement import Placement, find_placement, placement_names
 from linglos_deploy.quantization.plan import QuantPlan
@@ -90,6 +91,7 @@ class Subject:
         placement: Where its pairs stand, if that is known.
         self_test: What a loader tests itself with, if its bundle brings that.
         unplanned: Whether the scales of an INT8 graph are taken as they are, because somebody said so.
+        access: How it is opened, if it is an engine.
     """
 
     graph: OnnxArtifact | EngineArtifact
@@ -103,6 +105,7 @@ class Subject:
     placement: Placement | None = None
     self_test: SelfTest | None = None
     unplanned: bool = False
+    access: EngineAccess = field(default_factory=EngineAccess)
 
     @property
     def indices(self) -> frozenset[str]:
@@ -449,7 +452,11 @@ def open_subject(subject: Subject, runtime: Runtime) -> Iterator[Runner]:
     the 16-bit parts of INT8 graphs, run with the rounding that a GPU does written out
     (:mod:`linglos_deploy.exporters.rounding`).
     """
-    if subject.precision.floating is Precision.FP32 or isinstance(subject.graph, EngineArtifact):
+    if isinstance(subject.graph, EngineArtifact):
+        with runtime.open(subject.graph, **subject.access.where()) as runner:
+            yield runner
+        return
+    if subject.precision.floating is Precision.FP32:
         with runtime.open(subject.graph) as runner:
             yield runner
         return
@@ -495,7 +502,7 @@ def not_checked(subject: Subject, reason: str, command: str) -> Finding:
 def _runtime(subject: Subject, threads: int, places: Places) -> Runtime:
     if isinstance(subject.graph, OnnxArtifact):
         return ImagesFirst(OnnxRuntime(threads=threads), places)
-    return ImagesFirst(registry.runtime(subject.backend), places)
+    return ImagesFirst(registry.runtime(subject.backend, **subject.access.options_for(subject.backend)), places)
 
 
 def _places_in(sets: Sequence[InputSet]) -> Places:

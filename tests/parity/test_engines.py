@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from linglos_deploy import pipeline
+from linglos_deploy.artifacts import Artifact
 from linglos_deploy.backends import registry
+from linglos_deploy.backends.base import CPU, Device, Runner
+from linglos_deploy.backends.compilers.openvino import OpenVino
 from linglos_deploy.choices import Precision
+from linglos_deploy.errors import UsageError
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.models.loading import ModelSource
+from linglos_deploy.profiling import access
+from linglos_deploy.profiling.access import EngineAccess
 from linglos_deploy.verbs import verdicts
 from linglos_deploy.verbs.check_parity import ParityRequest, check
-from tests.commandline import write_images
+from tests.commandline import run, write_images
 
 pytestmark = [
     pytest.mark.xdist_group("engines"),
@@ -52,7 +60,7 @@ def test_the_engine_of_a_bundle_is_checked_against_pytorch(bundle: Path, tmp_pat
     assert {output.images for output in engine.outputs} >= {"data"}
     assert engine.outputs[0].metrics.sqnr_db < 300  # other kernels: it was really run
     assert any(finding.name.startswith("an image answers the same") for finding in engine.findings)
-    assert not any(finding.name.startswith("engine ") for finding in engine.findings)
+    assert not any(finding.name.startswith("engine ") and finding.passed is None for finding in engine.findings)
 
 
 def test_where_an_engine_cannot_run_the_verdict_says_so_and_how_to_check_it(
@@ -68,7 +76,63 @@ def test_where_an_engine_cannot_run_the_verdict_says_so_and_how_to_check_it(
     monkeypatch.setattr(verdicts.registry, "probe", absent)
     outcome = check(ParityRequest(bundle, threads=1))
     assert [report.candidate for report in outcome.reports] == ["model.onnx"]
-    left = [finding for finding in outcome.reports[0].findings if finding.name.startswith("engine ")]
+    named = [finding for finding in outcome.reports[0].findings if finding.name.startswith("engine ")]
+    left = [finding for finding in named if finding.passed is None]
     assert [(finding.passed, finding.found) for finding in left] == [(None, "not checked here: no such device")]
     assert left[0].expected == f"run 'linglos-deploy parity {bundle}' on the target"
     assert outcome.passed, "what was not checked is said, and is no failure"
+
+
+class Spy:
+    """Runs engines as OpenVINO does, and notes what it was given."""
+
+    name = "openvino"
+
+    def __init__(self, **options: object) -> None:
+        self.options = options
+        self.devices: list[Device] = []
+
+    @contextmanager
+    def open(self, artifact: Artifact, *, device: Device = CPU) -> Iterator[Runner]:
+        self.devices.append(device)
+        with OpenVino().open(artifact) as runner:
+            yield runner
+
+
+def test_an_engine_is_opened_on_the_device_with_the_weights_and_with_the_consent_that_were_given(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spies: list[Spy] = []
+
+    def runtime(name: str, **options: object) -> Spy:
+        assert name == "openvino"
+        spies.append(Spy(**options))
+        return spies[-1]
+
+    def factory(_name: str) -> Callable[..., object]:
+        def make(*, allow_host_code: bool = False, weights: str | None = None) -> None:
+            """Stand for a backend with these options."""
+
+        return make
+
+    monkeypatch.setattr(verdicts.registry, "runtime", runtime)
+    monkeypatch.setattr(access.registry, "factory", factory)
+    monkeypatch.setattr(verdicts.registry, "probe", lambda _name: OpenVino().probe())
+    weights = bundle / "model.onnx"
+    given = EngineAccess("cuda:1", allow_host_code=True, weights=weights)
+    assert check(ParityRequest(bundle, threads=1, access=given)).passed
+    assert [spy.options for spy in spies] == [{"allow_host_code": True, "weights": str(weights)}]
+    assert {str(device) for device in spies[0].devices} == {"cuda:1"}
+
+
+def test_what_is_said_about_engines_is_refused_where_none_has_a_use_for_it(bundle: Path, tmp_path: Path) -> None:
+    data = write_images(tmp_path / "data", 2, side=40, seed=2)
+    with pytest.raises(UsageError, match="None of the models has a use for --allow-host-code"):
+        check(ParityRequest(bundle, threads=1, access=EngineAccess(allow_host_code=True)))
+    graph = bundle / "model.onnx"
+    with pytest.raises(UsageError, match="no engine among what is checked"):
+        check(ParityRequest(graph, reference=graph, data=data, threads=1, access=EngineAccess("cpu")))
+    run("parity", bundle, "--allow-host-code").explain(2, "None of the models has a use for --allow-host-code")
+    run("parity", graph, "--reference", graph, "--data", data, "--weights", graph).explain(
+        2, "no engine among what is checked"
+    )
