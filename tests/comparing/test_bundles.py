@@ -52,6 +52,15 @@ def test_a_bundle_is_as_good_as_itself(shipped: Shipped) -> None:
     assert linglos_deploy.compare(shipped.bundle, shipped.bundle).warnings == ()
 
 
+def test_figures_about_another_file_are_no_proof_of_quality(shipped: Shipped, edited: Callable[..., Path]) -> None:
+    """A graph that was exchanged without a check: its bundle still says how close the old one came."""
+    reached = open_bundle(shipped.bundle).manifest.reached
+    other = edited(
+        reached=tuple(replace(it, digest="0" * 64) if it.graph == reached[0].graph else it for it in reached)
+    )
+    assert measures(shipped.bundle, other)[0] == ["the file that was checked"]
+
+
 def test_lost_quality_is_a_regression(shipped: Shipped, edited: Callable[..., Path]) -> None:
     def spoil(report: Any) -> None:
         report["parity"][1]["outputs"][0]["metrics"]["sample_db_mean"] -= 5

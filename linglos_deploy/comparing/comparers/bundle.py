@@ -46,6 +46,7 @@ def compare_bundle(old: Path, new: Path, tolerances: Tolerances) -> ComparisonRe
     changes = (
         *compare_accuracy(before.accuracy, after.accuracy, tolerances),
         *compare_quality(before.parity, after.parity, tolerances),
+        *_strangers(now),
         *_sizes(was, now, tolerances),
         *_engines(was, now),
         *_plans(first, second, tolerances),
@@ -82,6 +83,17 @@ def _sizes(old: Manifest, new: Manifest, tolerances: Tolerances) -> Iterator[Cha
     for name in dict.fromkeys([*was, *now]):
         if was.get(name) != now.get(name):
             yield Change(name, "precision", was.get(name, "not there"), now.get(name, "not there"))
+
+
+def _strangers(new: Manifest) -> Iterator[Change]:
+    """Yield the graphs that are not those that were checked: what the bundle says of their quality is about others."""
+    for name, digest in {entry.graph: entry.digest for entry in new.reached}.items():
+        file = new.files.get(name)
+        if file is not None and file.sha256 != digest:
+            was, is_now = f"{digest[:16]}…", f"{file.sha256[:16]}…"
+            yield Change(
+                name, "the file that was checked", was, is_now, "the same: run 'linglos-deploy parity'", passed=False
+            )
 
 
 def _engines(old: Manifest, new: Manifest) -> Iterator[Change]:
