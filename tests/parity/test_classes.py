@@ -67,3 +67,26 @@ def test_only_the_clearest_flips_are_kept_and_drawn_whatever_the_batches_are(ste
 def test_without_classes_nothing_is_said() -> None:
     sums = ClassSums()
     assert (sums.top1_agreement(), sums.top5_agreement(), sums.divergence(), sums.by_class()) == (None, None, None, ())
+
+
+@pytest.mark.parametrize(("rank", "agreement"), [(0, 1.0), (4, 1.0), (5, 0.0)])
+def test_the_best_class_must_be_among_the_candidates_best_five(rank: int, agreement: float) -> None:
+    sums = ClassSums()
+    found = np.array([[6.0, 5, 4, 3, 2, 1]])
+    sums.update(one_hot(rank, count=6), found, ["a"])
+    assert sums.top5_agreement() == agreement
+
+
+def test_a_clearer_flip_takes_the_place_of_one_that_came_before() -> None:
+    wanted = np.zeros((MOST_FLIPS + 5, 2))
+    wanted[:, 0] = np.arange(1, len(wanted) + 1)
+    sums = ClassSums()
+    sums.update(wanted, wanted[:, ::-1].copy(), [str(index) for index in range(len(wanted))])
+    assert [flip.id for flip in sums.flips()] == [str(index) for index in range(MOST_FLIPS + 4, 4, -1)]
+
+
+def test_the_divergence_is_the_mean_over_the_samples() -> None:
+    rows = np.log(np.array([[0.5, 0.5], [0.5, 0.5]])), np.log(np.array([[0.5, 0.5], [0.9, 0.1]]))
+    sums = ClassSums()
+    sums.update(*rows, ["a", "b"])
+    assert sums.divergence() == pytest.approx(0.5 * (0.5 * np.log(0.5 / 0.9) + 0.5 * np.log(0.5 / 0.1)))
