@@ -135,6 +135,10 @@ Percentile = Annotated[
     float | None,
     typer.Option("--percentile", help="Share of values, in percent, that --method percentile keeps [99.99]."),
 ]
+Narrow = Annotated[
+    bool,
+    typer.Option("--narrow", help="Round linear layers of fewer than 16 inputs or outputs, too; they get no faster."),
+]
 WeightBits = Annotated[
     int | None, typer.Option("--weight-bits", min=7, max=8, help="7 keeps x86 CPUs without VNNI from overflowing [8].")
 ]
@@ -583,7 +587,12 @@ def build_spec(workspace: str | None, optimization_level: int | None, sm: str | 
 
 
 def quant_scheme(
-    method: str | None, percentile: float | None, weight_bits: int | None, exclude: list[str] | None
+    method: str | None,
+    percentile: float | None,
+    weight_bits: int | None,
+    exclude: list[str] | None,
+    *,
+    narrow: bool = False,
 ) -> QuantScheme:
     """Put together how ranges become INT8 scales; what was not given is as usual.
 
@@ -594,7 +603,10 @@ def quant_scheme(
 
     usual = QuantScheme()
     scheme = QuantScheme(
-        method=method or usual.method, weight_bits=weight_bits or usual.weight_bits, exclude=tuple(exclude or ())
+        method=method or usual.method,
+        weight_bits=weight_bits or usual.weight_bits,
+        exclude=tuple(exclude or ()),
+        narrow=narrow,
     )
     if percentile is None:
         return scheme

@@ -42,6 +42,7 @@ from linglos_deploy.engines.dla import DLA, refuse_to_build
 from linglos_deploy.engines.options import EngineOptions
 from linglos_deploy.engines.sizes import SizeProfile, check_covers, check_fit, covers
 from linglos_deploy.errors import CalibrationError, LinglosError, UsageError
+from linglos_deploy.exporters.balancing import ChannelsSeen, balance_channels, balanced_tensors
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.precision import KINDS, convert_precision, tensors_at_risk
 from linglos_deploy.files import atomic_directory, check_free
@@ -103,6 +104,9 @@ from linglos_deploy.verbs.worth import Target, judge_targets
 GOLDEN_REAL_IMAGES = 8
 LATENCY_PROCESSES = FEWEST_PROCESSES
 """Processes of each candidate in the last table of an export: as few as give an interval."""
+
+BALANCING_IMAGES = 64
+"""Images that show what channels reach: a first look, before the one that INT8 ranges come from."""
 
 SELF_TEST_TOLERANCE = {
     Precision.FP32: 1e-4,
@@ -177,8 +181,8 @@ class ExportRequest:
         if not self.precision.is_int8 and (self.scheme != QuantScheme() or self.graph.without):
             raise UsageError(
                 "Options for INT8 change nothing here.",
-                found=f"--precision {self.precision} with --method, --percentile, --weight-bits, --nodes-to-exclude or "
-                "--without",
+                found=f"--precision {self.precision} with --method, --percentile, --weight-bits, --nodes-to-exclude, "
+                "--narrow or --without",
                 expected="--precision int8 or int8+fp16",
                 next_step="add --int8, or leave those options out",
             )
@@ -458,6 +462,7 @@ def make_graphs(work: Work) -> tuple[OnnxArtifact, ...]:
         return (reference,)
     if request.precision.is_int8:
         check_patterns(request.scheme, reference)
+        reference = balanced(work, reference)
     table = observe(work, reference)
     if not request.precision.is_int8:
         return (reference, narrowed(work, reference, f"model.{request.precision}.onnx", table))
@@ -474,6 +479,27 @@ def make_graphs(work: Work) -> tuple[OnnxArtifact, ...]:
             wide = apply_plan(reference, plan, out=Path(scratch) / "model.int8.onnx", placement=placement)
             deployed.append(narrowed(work, wide, name, table))
     return (reference, *deployed)
+
+
+def balanced(work: Work, reference: OnnxArtifact) -> OnnxArtifact:
+    """Move scales of channels by what some of the pictures show; made-up ones show nothing."""
+    images = work.images.calibration
+    tensors = balanced_tensors(load_onnx(reference.path))
+    if "balance" in work.request.graph.without or images.synthetic or not tensors:
+        return reference
+    table = calibrate(
+        reference,
+        images.limit(BALANCING_IMAGES, seed=work.request.seed),
+        runtime=OnnxRuntime(threads=work.request.threads, reuse_outputs=True),
+        config=CalibrationConfig(tensors=tensors, per_channel=True),
+        progress=work.progress,
+    )
+    seen = {
+        name: ChannelsSeen(statistics.channels.absolute_maximum.astype(np.float64), statistics.channels.mean_square)
+        for name, statistics in table.tensors.items()
+        if statistics.channels is not None and not statistics.non_finite
+    }
+    return balance_channels(reference, seen, out=reference.path)
 
 
 def narrowed(work: Work, graph: OnnxArtifact, name: str, table: CalibrationTable | None) -> OnnxArtifact:

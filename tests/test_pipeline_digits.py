@@ -65,6 +65,7 @@ def test_the_bundle_opens_and_says_that_it_passed(folder: Path, report: Any) -> 
     assert manifest.passed
     assert manifest.weights is Weights.TRAINED
     assert manifest.synthetic_calibration is False
+    assert [step.stage for step in manifest.graphs[0].lineage] == ["load", "export", "balance"]
     assert manifest.labels == tuple("0123456789")
     assert {"calibration.table", "plan.json", "model.onnx", "model.int8.onnx"} <= manifest.files.keys()
 

@@ -57,6 +57,13 @@ class ChannelStatistics:
             [from_units(total, SUM_UNIT, count=int(n)) for total, n in zip(self.sums, self.count, strict=True)]
         )
 
+    @property
+    def mean_square(self) -> NDArray[np.float64]:
+        """Mean square of each channel, float64 of shape (C,)."""
+        return np.array(
+            [from_units(total, SQUARE_UNIT, count=int(n)) for total, n in zip(self.squares, self.count, strict=True)]
+        )
+
     def merge(self, other: ChannelStatistics) -> ChannelStatistics:
         """Return what one observer of both would have seen.
 

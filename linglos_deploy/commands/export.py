@@ -102,6 +102,7 @@ def export(
     method: options.ThresholdMethod = None,
     percentile: options.Percentile = None,
     weight_bits: options.WeightBits = None,
+    narrow: options.Narrow = False,
     nodes_to_exclude: options.NodesToExclude = None,
     target_runtime: options.TargetRuntimes = None,
     without: Annotated[
@@ -205,7 +206,7 @@ def export(
             decomposition=decomposition,
             without=tuple(without or ()),
         ),
-        scheme=options.quant_scheme(method, percentile, weight_bits, nodes_to_exclude),
+        scheme=options.quant_scheme(method, percentile, weight_bits, nodes_to_exclude, narrow=narrow),
         target_runtimes=tuple(target_runtime or ()),
         engine=engine,
         engine_options=options.engine_options(

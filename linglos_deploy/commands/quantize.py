@@ -40,6 +40,7 @@ def quantize(
     method: options.ThresholdMethod = None,
     percentile: options.Percentile = None,
     weight_bits: options.WeightBits = None,
+    narrow: options.Narrow = False,
     nodes_to_exclude: options.NodesToExclude = None,
     target_runtime: options.TargetRuntime = "tensorrt",
     output: Annotated[
@@ -98,6 +99,7 @@ def quantize(
                 "--method": method,
                 "--percentile": percentile,
                 "--weight-bits": weight_bits,
+                "--narrow": narrow or None,
                 "--nodes-to-exclude": nodes_to_exclude,
             },
         )
@@ -106,7 +108,7 @@ def quantize(
         output,
         table=table,
         plan=plan,
-        scheme=options.quant_scheme(method, percentile, weight_bits, nodes_to_exclude),
+        scheme=options.quant_scheme(method, percentile, weight_bits, nodes_to_exclude, narrow=narrow),
         target_runtime=target_runtime,
         save_plan=save_plan,
         dry_run=dry_run,

@@ -11,8 +11,9 @@ from linglos_deploy.exporters.decompositions.registry import AUTO, check_decompo
 OPSETS = range(20, 24)
 """Opsets that can be asked for; docs/decisions/opset.md says why 20 is the least and the default."""
 
-INT8_PARTS = ("equalize",)
-"""What an export for INT8 does besides: ``equalize`` moves scales of channels from their maker to their readers."""
+INT8_PARTS = ("equalize", "balance")
+"""What an export for INT8 does besides: ``equalize`` moves scales of channels from their maker to their readers by what
+weights promise, ``balance`` by what real pictures show."""
 
 
 @dataclass(frozen=True, slots=True)

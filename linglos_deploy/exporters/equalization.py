@@ -84,8 +84,8 @@ class EqualizeChannels(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Edit in place."""
         layers = {id(layer.node): layer for layer in find_layers(model.graph) if layer.inside is None}
-        for source in reversed(_sources(model.graph, layers)):
-            readers = _readers(source.result, source.axis, layers)
+        for source in reversed(find_sources(model.graph, layers)):
+            readers = find_readers(source.result, source.axis, layers)
             if readers and (moved := _move(source, readers, model.graph)):
                 self.done.append(moved)
         self.done.reverse()
@@ -93,7 +93,7 @@ class EqualizeChannels(ir.passes.InPlacePass):
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class Source:
     """What makes channels, and can make them with other scales.
 
     Attributes:
@@ -118,7 +118,7 @@ class _Source:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reader:
+class Reader:
     """A layer at the end of a path from a source.
 
     Attributes:
@@ -130,7 +130,7 @@ class _Reader:
     moved: bool
 
 
-def _sources(graph: ir.Graph, layers: dict[int, Layer]) -> list[_Source]:
+def find_sources(graph: ir.Graph, layers: dict[int, Layer]) -> list[Source]:
     """Return what makes channels, in graph order; what comes in is followed from one to the next."""
     sources = []
     coming: dict[int, Floats] = {}
@@ -145,7 +145,7 @@ def _sources(graph: ir.Graph, layers: dict[int, Layer]) -> list[_Source]:
     return sources
 
 
-def _norm(node: ir.Node) -> _Source | None:
+def _norm(node: ir.Node) -> Source | None:
     if node.op_type not in ("LayerNormalization", "RMSNormalization") or node.domain not in ("", "ai.onnx"):
         return None
     axis = node.attributes.get_int("axis", -1)
@@ -159,10 +159,10 @@ def _norm(node: ir.Node) -> _Source | None:
         return None
     spread = np.abs(scale.astype(np.float64))
     middle = np.zeros_like(spread) if shift is None else shift.astype(np.float64)
-    return _Source(node, node.outputs[0], -1, spread, middle, True, (gamma, 0), bias)
+    return Source(node, node.outputs[0], -1, spread, middle, True, (gamma, 0), bias)
 
 
-def _linear(node: ir.Node, layer: Layer | None, coming: Floats | None) -> _Source | None:
+def _linear(node: ir.Node, layer: Layer | None, coming: Floats | None) -> Source | None:
     """Return a linear map with a constant weight, and the Add that is its bias.
 
     Args:
@@ -194,7 +194,7 @@ def _linear(node: ir.Node, layer: Layer | None, coming: Floats | None) -> _Sourc
     if rank is None:
         return None
     axis = -1 if kept is OutputAxis.KEPT else 1 - rank
-    return _Source(node, result, axis, spread, middle, False, (layer.weight, layer.weight_axis), bias)
+    return Source(node, result, axis, spread, middle, False, (layer.weight, layer.weight_axis), bias)
 
 
 def _added(product: ir.Value) -> tuple[ir.Value, ir.Value | None]:
@@ -209,10 +209,10 @@ def _added(product: ir.Value) -> tuple[ir.Value, ir.Value | None]:
     return product, None
 
 
-def _readers(value: ir.Value, axis: int, layers: dict[int, Layer]) -> list[_Reader] | None:
+def find_readers(value: ir.Value, axis: int, layers: dict[int, Layer]) -> list[Reader] | None:
     """Return the layers that every path from ``value`` ends in; ``None`` if a path ends in anything else."""
     found = list(_paths(value, axis, layers))
-    readers = [_Reader(layer, moved) for layer, moved in found if layer is not None]
+    readers = [Reader(layer, moved) for layer, moved in found if layer is not None]
     return readers if len(readers) == len(found) else None
 
 
@@ -287,10 +287,10 @@ def _reshaped(before: ir.Shape, after: ir.Shape, axis: int) -> int | None:
     return place - len(after) if len(open_axes) <= 1 and None not in open_axes else None
 
 
-def _move(source: _Source, readers: Sequence[_Reader], graph: ir.Graph) -> Equalized | None:
+def _move(source: Source, readers: Sequence[Reader], graph: ir.Graph) -> Equalized | None:
     """Choose scales and shifts by what INT8 would cost, and move them if that pays."""
     layers = list({id(reader.layer.node): reader.layer for reader in readers}.values())
-    if len(layers) < len(readers) or not _own(source):
+    if len(layers) < len(readers) or not is_own(source):
         return None
     weighed = [layer for layer in layers if in_integers(layer)]
     gains = [channel_gains(layer) for layer in layers]
@@ -307,9 +307,9 @@ def _move(source: _Source, readers: Sequence[_Reader], graph: ir.Graph) -> Equal
     gain = 10 * math.log10(before / best) if best > 0 and math.isfinite(before) else 0.0
     if gain < LEAST_GAIN_DB:
         return None
-    _rescale(source, scale, shift)
+    rescale(source, scale, shift)
     for layer in layers:
-        _absorb(layer, scale, shift, graph)
+        absorb(layer, scale, shift, graph)
     return Equalized(
         node_name(source.node),
         tuple(layer.name for layer in layers),
@@ -318,7 +318,7 @@ def _move(source: _Source, readers: Sequence[_Reader], graph: ir.Graph) -> Equal
     )
 
 
-def _scales(source: _Source, shift: Floats) -> Iterator[Floats]:
+def _scales(source: Source, shift: Floats) -> Iterator[Floats]:
     """Yield scales to try, their geometric mean 1."""
     yield np.ones_like(shift)
     reach = _REACH * source.spread + np.abs(source.middle - shift)
@@ -350,7 +350,7 @@ def _cost(layers: Sequence[Layer], spread: Floats, middle: Floats, scale: Floats
     return total
 
 
-def _own(source: _Source) -> bool:
+def is_own(source: Source) -> bool:
     """Return whether the parameters of a source are its alone."""
     return all(_alone(value) for value in (source.weight[0], source.bias) if value is not None)
 
@@ -369,7 +369,7 @@ def _shiftable(layer: Layer) -> bool:
     return node.op_type == "Conv" and not padded
 
 
-def _rescale(source: _Source, scale: Floats, shift: Floats) -> None:
+def rescale(source: Source, scale: Floats, shift: Floats) -> None:
     weight, axis = source.weight
     _multiply(weight, 1 / scale, axis)
     if source.bias is not None:
@@ -379,7 +379,7 @@ def _rescale(source: _Source, scale: Floats, shift: Floats) -> None:
         _set(source.bias, moved.reshape(values.shape))
 
 
-def _absorb(layer: Layer, scale: Floats, shift: Floats, graph: ir.Graph) -> None:
+def absorb(layer: Layer, scale: Floats, shift: Floats, graph: ir.Graph) -> None:
     """Let a layer read channels that were divided by ``scale`` after ``shift`` was taken off."""
     node, names = layer.node, free_names(graph)
     weight = layer.weight

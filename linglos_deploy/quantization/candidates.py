@@ -19,6 +19,10 @@ from linglos_deploy.graph.results import moves_to, result_of
 from linglos_deploy.graph.saliency import gate_behind, gate_fed_by
 from linglos_deploy.tasks.registry import load_task, task_names
 
+NARROWEST = 16
+"""Inputs and outputs from which on a matrix product fills the registers of integer dot products: 16 outputs of 32 bits
+are a register of AVX-512, and tensor cores multiply blocks of 16."""
+
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
@@ -36,6 +40,7 @@ class Candidate:
         dtype: Floating-point type that it computes in; float32 where the file does not say.
         obstacle: Why it cannot run in INT8, or should not; ``None`` if it can.
         possible: Whether it could run in INT8 if somebody insists, whatever the obstacle.
+        narrow: Why INT8 cannot make it faster, though it could run in INT8; ``None`` if it can.
         result: The tensor that a convolution leaves behind, see :func:`~linglos_deploy.graph.results.result_of`;
             ``None`` if the graph returns it, or a linear layer makes it.
         becomes: The last tensor that holds the values of ``result`` and no others.
@@ -50,6 +55,7 @@ class Candidate:
     dtype: np.dtype
     obstacle: str | None
     possible: bool
+    narrow: str | None
     result: str | None
     becomes: str | None
 
@@ -95,6 +101,7 @@ def _candidate(layer: Layer) -> Candidate:
         dtype=layer.dtype.numpy(),
         obstacle=harm or impossible,
         possible=impossible is None,
+        narrow=_narrow(layer) if impossible is None else None,
         result=None if result is None else str(result.name),
         becomes=None if result is None else str(moves_to(result).name),
     )
@@ -130,6 +137,20 @@ def _impossible(layer: Layer) -> str | None:
     if layer.node.attributes.get_int("transA", 0) != 0:
         return "it transposes its data, which no INT8 kernel does"
     return None
+
+
+def _narrow(layer: Layer) -> str | None:
+    """Return why a linear layer is not worth rounding: so few inputs or outputs that integers are no faster."""
+    if operator(layer.node).output_axis is not OutputAxis.KEPT:
+        return None
+    weight = constant_array(layer.weight)
+    assert weight is not None
+    assert layer.weight_axis is not None
+    outputs = weight.shape[layer.weight_axis]
+    inputs = weight.size // max(outputs, 1)
+    if min(inputs, outputs) >= NARROWEST:
+        return None
+    return f"{inputs} x {outputs}, which integers multiply no faster: that takes {NARROWEST} inputs and outputs"
 
 
 def _weights_in_product(value: ir.Value) -> str | None:

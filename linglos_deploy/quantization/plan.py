@@ -115,8 +115,8 @@ class QuantPlan:
     """Everything that applying it needs, and nothing that it does not.
 
     The decisions may be edited: each field is obeyed, or refused where it contradicts another one or the graph. The
-    ``reason`` and ``expected_db`` of a decision and the scheme's ``method``, ``percentile`` and ``weight_bits`` record
-    how it was made, and so does a tensor's ``method``, which has to be one that the scheme allows and needs the bound
+    ``reason`` and ``expected_db`` of a decision and the scheme's ``method``, ``percentile``, ``weight_bits`` and
+    ``narrow`` record how it was made, and so does a tensor's ``method``, which has to be one that the scheme allows and needs the bound
     that it found; the parity check finds it again in the calibration table.
 
     Attributes:
@@ -302,7 +302,7 @@ def _readers(candidates: tuple[Candidate, ...], scheme: QuantScheme) -> dict[str
 def _reason_against(candidate: Candidate, scheme: QuantScheme) -> str | None:
     if reason := scheme.pattern_against(candidate.node):
         return reason
-    return candidate.obstacle
+    return candidate.obstacle or (None if scheme.narrow else candidate.narrow)
 
 
 def _decide_tensor(

@@ -24,6 +24,7 @@ class QuantScheme:
         percentile: Share of the values, in percent, that the method ``percentile`` does not clip.
         weight_bits: 8, or 7 for x86 CPUs without VNNI: products of 7-bit weights do not saturate 16-bit pair sums.
         exclude: Regular expressions; a node whose whole name matches one of them stays in floating point.
+        narrow: Whether linear layers with fewer than 16 inputs or outputs become INT8, too, which makes none faster.
         floating: Element type that the graph's floating-point parts have in the end. Scales are numbers of this type,
             so that a graph that is made 16 bits wide later has the same grid to the bit.
     """
@@ -32,6 +33,7 @@ class QuantScheme:
     percentile: float = 99.99
     weight_bits: int = 8
     exclude: tuple[str, ...] = ()
+    narrow: bool = False
     floating: Precision = Precision.FP32
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.choices import Precision
 from linglos_deploy.codec import from_json
 from linglos_deploy.errors import UsageError
+from linglos_deploy.exporters.balancing import STAGE, balance_again
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.precision import convert_precision
 from linglos_deploy.exporters.rounding import with_explicit_rounding
@@ -140,7 +141,9 @@ def export_again(model: TorchModel, graph: OnnxArtifact, out: Path) -> OnnxArtif
     config = {name: value for name, value in step.config.items() if name != "attention"}
     from linglos_deploy.exporters.export import export_onnx  # needs PyTorch, which a target has not
 
-    return export_onnx(model, from_json(ExportConfig, json.dumps(config), source=str(graph.path)), out=out)
+    made = export_onnx(model, from_json(ExportConfig, json.dumps(config), source=str(graph.path)), out=out)
+    moved = next((step for step in graph.lineage if step.stage == STAGE), None)
+    return made if moved is None else balance_again(made, moved, out=out)
 
 
 def _as_it_is(model: onnx.ModelProto) -> onnx.ModelProto:

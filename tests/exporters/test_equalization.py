@@ -156,9 +156,12 @@ def equalized(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Equalized]]
     return run_passes(model, each), each.done
 
 
-def answers(model: onnx.ModelProto, seed: int = 0, count: int = 3, output: str = "y") -> np.ndarray:
+def answers(
+    model: onnx.ModelProto, seed: int = 0, count: int = 3, output: str = "y", *, x: np.ndarray | None = None
+) -> np.ndarray:
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    x = np.random.default_rng(seed).standard_normal((count, TOKENS, C)).astype(np.float32)
+    if x is None:
+        x = np.random.default_rng(seed).standard_normal((count, TOKENS, C)).astype(np.float32)
     return np.asarray(session.run([output], {"x": x})[0])
 
 
@@ -253,13 +256,14 @@ def test_weights_that_others_read_too_are_copied() -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
-def sqnr(model: onnx.ModelProto, folder: Path, name: str) -> float:
+def sqnr(model: onnx.ModelProto, folder: Path, name: str, *, x: np.ndarray | None = None) -> float:
     """Return what INT8 leaves of a graph, in decibels."""
     onnx.save(model, folder / f"{name}.onnx")
     graph = open_onnx(folder / f"{name}.onnx")
-    x = np.random.default_rng(1).standard_normal((64, TOKENS, C)).astype(np.float32)
+    if x is None:
+        x = np.random.default_rng(1).standard_normal((64, TOKENS, C)).astype(np.float32)
     table = _table(graph, x, folder)
-    artifact = apply_plan(graph, plan_quantization(graph, table, QuantScheme()), out=folder / f"{name}.int8.onnx")
+    artifact = apply_plan(graph, plan_quantization(graph, table, QuantScheme(narrow=True)), out=folder / f"{name}.int8.onnx")
     with OnnxRuntime(threads=1).open(artifact) as runner:
         found = np.array(runner.run({"x": x})["y"], np.float64)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

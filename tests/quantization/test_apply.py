@@ -44,7 +44,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 def plan(case: Case, **options: object) -> QuantPlan:
-    return plan_quantization(*case, QuantScheme(**options))  # type: ignore[arg-type]
+    return plan_quantization(*case, QuantScheme(narrow=True, **options))  # type: ignore[arg-type]
 
 
 def run(artifact: OnnxArtifact, *, int8: Int8Mode = Int8Mode.EXACT, seed: int = 1) -> np.ndarray:

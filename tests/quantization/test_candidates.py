@@ -24,6 +24,24 @@ def test_every_convolution_and_linear_layer_is_found_with_its_channel_axis() -> 
     assert all(candidate.possible for candidate in found.values())
 
 
+@pytest.mark.parametrize(("inputs", "outputs", "narrow"), [(16, 16, False), (15, 16, True), (16, 15, True)])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_linear_layer_is_narrow_below_16_inputs_or_outputs(
+    inputs: int, outputs: int, narrow: bool, transposed: bool
+) -> None:
+    weight = np.ones((outputs, inputs) if transposed else (inputs, outputs), np.float32)
+    gemm = helper.make_node("Gemm", ["x", "w"], ["y"], "gemm", transB=int(transposed))
+    (found,) = find_candidates(graph_of([gemm], {"w": weight}, rank=2))
+    assert (found.narrow is not None) is narrow
+    assert not narrow or f"{inputs} x {outputs}" in str(found.narrow)
+    assert found.possible
+
+
+def test_convolutions_are_never_narrow() -> None:
+    conv = helper.make_node("Conv", ["x", "w"], ["y"], "conv")
+    assert by_node(find_candidates(graph_of([conv], {"w": W})))["conv"].narrow is None
+
+
 def test_the_gate_is_recognised_by_what_it_feeds_not_by_its_name() -> None:
     found = by_node(find_candidates(attention_model()))
 

@@ -44,7 +44,7 @@ def planned(model: onnx.ModelProto, images: np.ndarray, path: Path) -> tuple[Onn
     del probe.graph.output[:]
     probe.graph.output.extend(onnx.ValueInfoProto(name=tensor) for tensor in wanted)
     seen = dict(zip(wanted, ReferenceEvaluator(probe).run(None, {name: images}), strict=True))
-    return artifact, plan_quantization(artifact, table_for(artifact, {name: images, **seen}), QuantScheme())
+    return artifact, plan_quantization(artifact, table_for(artifact, {name: images, **seen}), QuantScheme(narrow=True))
 
 
 @pytest.fixture(scope="module")

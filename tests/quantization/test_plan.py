@@ -18,7 +18,7 @@ from linglos_deploy.quantization.plan import NodeDecision, QuantPlan, TensorDeci
 from linglos_deploy.quantization.scheme import QuantScheme
 from tests.quantization.graphs import attention_model, calibrated
 
-ABSMAX = QuantScheme(method="absmax")
+ABSMAX = QuantScheme(method="absmax", narrow=True)
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +63,18 @@ def test_scales_follow_from_what_was_seen(case: tuple[OnnxArtifact, CalibrationT
         assert "dB" in decision.reason
 
 
+def test_linear_layers_that_integers_make_no_faster_stay_in_floating_point(
+    case: tuple[OnnxArtifact, CalibrationTable],
+) -> None:
+    rounded, usual = plan(case), plan(case, replace(ABSMAX, narrow=False))
+    left = {it.node: it.reason for it in usual.nodes if not it.quantize and nodes(rounded)[it.node].quantize}
+    assert {nodes(rounded)[name].op_type for name in left} == {"Gemm", "MatMul"}  # both of them have 8 inputs or less
+    assert all("integers multiply no faster" in reason for reason in left.values())
+    assert {it.tensor for it in usual.quantized_tensors}.isdisjoint({nodes(usual)[name].data for name in left})
+
+
 def test_the_scheme_decides_about_names(case: tuple[OnnxArtifact, CalibrationTable]) -> None:
-    made = plan(case, QuantScheme(exclude=("n0", "n1[37]")))
+    made = plan(case, QuantScheme(exclude=("n0", "n1[37]"), narrow=True))
 
     floats = {decision.node: decision.reason for decision in made.nodes if not decision.quantize}
     assert set(floats) == {"n0", "n4", "n13", "n17"}
