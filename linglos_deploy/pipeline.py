@@ -105,7 +105,7 @@ GOLDEN_REAL_IMAGES = 8
 LATENCY_PROCESSES = FEWEST_PROCESSES
 """Processes of each candidate in the last table of an export: as few as give an interval."""
 
-BALANCING_IMAGES = 64
+BALANCING_IMAGES = 256
 """Images that show what channels reach: a first look, before the one that INT8 ranges come from."""
 
 SELF_TEST_TOLERANCE = {

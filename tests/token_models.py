@@ -58,7 +58,9 @@ class PatchAttention(nn.Module):
         return self.head(self.after((tokens + mixed).mean(dim=1)))
 
 
-def trained(module: type[nn.Module], images: np.ndarray, targets: np.ndarray, *, epochs: int = 30) -> nn.Module:
+def trained(
+    module: type[nn.Module], images: np.ndarray, targets: np.ndarray, *, epochs: int = 30, seed: int = 0
+) -> nn.Module:
     """Return a module trained from seeded weights.
 
     Args:
@@ -66,8 +68,9 @@ def trained(module: type[nn.Module], images: np.ndarray, targets: np.ndarray, *,
         images: float32 N x 3 x H x W, normalized.
         targets: int64 N.
         epochs: Passes over the images.
+        seed: Of the weights and the order of the images.
     """
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     network = module()
     pixels, labels = torch.from_numpy(images), torch.from_numpy(targets)
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.02)

@@ -6,8 +6,8 @@ after:  y' = f(x) / s, by other parameters of f,         z = (W diag(s)) y' + b
 :mod:`.equalization` moves scales by what weights promise, and only where they promise much. Here a calibration pass has
 seen how far each channel of what a layer reads goes and how strong it is. The answers stay what they were.
 
-G. Xiao et al., *SmoothQuant*, ICML 2023, equation 4, takes a fixed share of what channels reach; here the share is the one
-with the least error of activation and weight together, of all layers that read the channels.
+G. Xiao et al., *SmoothQuant*, ICML 2023, equation 4, takes a fixed share of what channels reach; here the share is the
+one with the least error of activation and weight together, of all layers that read the channels.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ STAGE = "balance"
 LEAST_GAIN_DB = 0.5
 """What moving scales must promise."""
 
-WEIGHT_ERRORS = 3.0
+WEIGHT_ERRORS = 4.0
 """How much more an error of a weight counts than one of an activation of the same square. It is the same at all
 positions of a picture, so what sums or averages positions later does not make it smaller."""
 
 _SHARES = tuple(share / 8 for share in range(1, 9))
-_PER_OCTAVE = 8
+_PER_OCTAVE = 64
 _SMALLEST = 2.0**-20
 """Channels that are quieter than this share of the loudest are not made louder any further."""
 
@@ -69,22 +69,22 @@ class Balanced:
         maker: Name of the node that makes the channels.
         readers: Names of the layers that take the scales over.
         gain_db: By how much the error of the INT8 readers is expected to fall.
-        eighths: The scale of each channel, as the power of two of so many eighths.
+        steps: The scale of each channel, as the power of two of so many 64ths.
     """
 
     maker: str
     readers: tuple[str, ...]
     gain_db: float
-    eighths: tuple[int, ...]
+    steps: tuple[int, ...]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "readers", tuple(self.readers))
-        object.__setattr__(self, "eighths", tuple(self.eighths))
+        object.__setattr__(self, "steps", tuple(self.steps))
 
     @property
     def scale(self) -> Floats:
         """The scales themselves, float64 of shape (C,)."""
-        return np.exp2(np.array(self.eighths, dtype=np.float64) / _PER_OCTAVE)
+        return np.exp2(np.array(self.steps, dtype=np.float64) / _PER_OCTAVE)
 
 
 def balanced_tensors(graph: onnx.ModelProto) -> tuple[str, ...]:
@@ -175,7 +175,7 @@ class BalanceAgain(ir.passes.InPlacePass):
         left = dict(self._moves)
         for source, layers in _places(model.graph):
             move = left.pop(node_name(source.node), None)
-            if move is not None and len(move.eighths) == source.spread.size:
+            if move is not None and len(move.steps) == source.spread.size:
                 _carry_out(move, source, layers, model.graph)
         if left:
             raise ExportError(
@@ -250,8 +250,9 @@ class _Reading:
         scaled = self.blocks * scale.reshape(*shape, 1)
         widest = np.square(np.abs(scaled).max(axis=(2, 3)))  # (groups, outputs)
         power = (self.seen.power / np.square(scale)).reshape(shape).sum(axis=2)
-        activation = float((self.seen.reach / scale).max()) ** 2 * float(np.square(scaled).sum())
-        return activation + WEIGHT_ERRORS * places * float((widest * power).sum())
+        reach = float((self.seen.reach / scale).max())
+        of_activation, of_weight = reach**2 * float(np.square(scaled).sum()), places * float((widest * power).sum())
+        return of_activation + WEIGHT_ERRORS * of_weight
 
 
 def _carry_out(move: Balanced, source: Source, layers: Sequence[Layer], graph: ir.Graph) -> None:

@@ -370,6 +370,7 @@ def _shiftable(layer: Layer) -> bool:
 
 
 def rescale(source: Source, scale: Floats, shift: Floats) -> None:
+    """Let a source make its channels with ``shift`` taken off and divided by ``scale``."""
     weight, axis = source.weight
     _multiply(weight, 1 / scale, axis)
     if source.bias is not None:

@@ -116,8 +116,8 @@ class QuantPlan:
 
     The decisions may be edited: each field is obeyed, or refused where it contradicts another one or the graph. The
     ``reason`` and ``expected_db`` of a decision and the scheme's ``method``, ``percentile``, ``weight_bits`` and
-    ``narrow`` record how it was made, and so does a tensor's ``method``, which has to be one that the scheme allows and needs the bound
-    that it found; the parity check finds it again in the calibration table.
+    ``narrow`` record how it was made, and so does a tensor's ``method``, which has to be one that the scheme allows and
+    needs the bound that it found; the parity check finds it again in the calibration table.
 
     Attributes:
         graph_digest: SHA-256 of the graph it was made for.

@@ -10,18 +10,17 @@ import pytest
 import torch
 from torch import nn
 
-from linglos_deploy.artifacts import OnnxArtifact, TorchModel
+import linglos_deploy
+from linglos_deploy.artifacts import OnnxArtifact, TorchModel, open_onnx
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.calibration.calibrate import CalibrationConfig, calibrate
 from linglos_deploy.calibration.table import CalibrationTable
+from linglos_deploy.choices import Precision
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.export import export_onnx
 from linglos_deploy.images.dataset import open_dataset
 from linglos_deploy.images.preprocessing import normalize, to_pixels
-from linglos_deploy.quantization.apply import apply_plan
 from linglos_deploy.quantization.placement import find_placement
-from linglos_deploy.quantization.plan import plan_quantization
-from linglos_deploy.quantization.scheme import QuantScheme
 from tests.token_models import CHANNELS, SIDE, SPEC, PatchAttention, PatchMLP, trained
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
@@ -29,9 +28,12 @@ CALIBRATION_IMAGES = 256
 NETWORKS = {PatchMLP: 30, PatchAttention: 20}
 """Each with its epochs."""
 
-LEAST_DB = {PatchMLP: 39.0, PatchAttention: 37.5}
-"""17 dB were left when calibration saw one token in 64. Trainings differ from machine to machine, so this leaves room;
-seen were 40.2 to 41.6 dB and 38.3 to 39.1 dB, of three seeds each, and 43.7 and 39.4 dB where zero has a point."""
+SEEDS = range(5)
+"""Trainings of each network."""
+
+USUAL_DB, LEAST_DB = 40.0, 37.5
+"""What the median of the trainings reaches at least, and each of them. 17 dB were left when calibration saw one token
+in 64. Trainings differ from machine to machine, and their INT8 by 2 dB."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -45,15 +47,30 @@ class Case:
 
     graph: OnnxArtifact
     tables: dict[int, CalibrationTable]
-    heldout: np.ndarray
-    logits: np.ndarray
-    targets: np.ndarray
     tokens: int
-    least_db: float
 
 
-@pytest.fixture(scope="module", params=NETWORKS, ids=lambda network: network.__name__)
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+@dataclass(frozen=True, slots=True)
+class Digits:
+    """Normalized images, and a file of those that INT8 is calibrated on."""
+
+    train: np.ndarray
+    targets: np.ndarray
+    heldout: np.ndarray
+    heldout_targets: np.ndarray
+    calibration: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """A bundle of a trained network, and what the network itself says of the held-out digits."""
+
+    bundle: Path
+    logits: np.ndarray
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn: pip install scikit-learn")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(DIGITS))
@@ -62,20 +79,51 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     seen, unseen = (
         normalize(np.stack([to_pixels(image, SPEC) for image in part.images]), SPEC) for part in (train, heldout)
     )
-    network: nn.Module = trained(request.param, seen, train.targets, epochs=NETWORKS[request.param])
+    file = tmp_path_factory.mktemp("digits") / "calibration.npy"
+    np.save(file, seen[:CALIBRATION_IMAGES])
+    return Digits(seen, train.targets, unseen, heldout.targets, file)
+
+
+@pytest.fixture(scope="module", params=NETWORKS, ids=lambda network: network.__name__)
+def network(request: pytest.FixtureRequest) -> type[nn.Module]:
+    kind: type[nn.Module] = request.param
+    return kind
+
+
+@pytest.fixture(scope="module")
+def case(network: type[nn.Module], digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    made: nn.Module = trained(network, digits.train, digits.targets, epochs=NETWORKS[network])
     folder = tmp_path_factory.mktemp("tokens")
-    model = TorchModel(network, "tokens", ("logits",), SPEC, (), 1, "0" * 64, False, ())
+    model = TorchModel(made, "tokens", ("logits",), SPEC, (), 1, "0" * 64, False, ())
     graph = export_onnx(model, ExportConfig(), out=folder / "model.onnx")
-    np.save(folder / "calibration.npy", seen[:CALIBRATION_IMAGES])
-    images = open_dataset(folder / "calibration.npy", SPEC)
+    images = open_dataset(digits.calibration, SPEC)
     runtime = OnnxRuntime(threads=2, reuse_outputs=True)
     tables = {
         size: calibrate(graph, images, runtime=runtime, config=CalibrationConfig(batch_size=size))
         for size in (1, 2, 8, 32)
     }
-    with torch.inference_mode():
-        logits = network(torch.from_numpy(unseen)).numpy()
-    return Case(graph, tables, unseen, logits, heldout.targets, network.patches.count, LEAST_DB[request.param])
+    return Case(graph, tables, made.patches.count)
+
+
+@pytest.fixture(scope="module")
+def shipped(network: type[nn.Module], digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> list[Shipped]:
+    """Return the networks of all seeds, exported as INT8 with nothing else asked for."""
+    bundles = []
+    for seed in SEEDS:
+        made: nn.Module = trained(network, digits.train, digits.targets, epochs=NETWORKS[network], seed=seed)
+        report = linglos_deploy.export(
+            made,
+            tmp_path_factory.mktemp("shipped"),
+            name="tokens",
+            precision="int8",
+            preprocess=SPEC,
+            data=digits.calibration,
+            engine="none",
+            measure_latency=False,
+        )
+        with torch.inference_mode():
+            bundles.append(Shipped(Path(report.bundle), made(torch.from_numpy(digits.heldout)).numpy()))
+    return bundles
 
 
 def test_every_batch_size_gives_the_table_of_single_images(case: Case) -> None:
@@ -88,15 +136,17 @@ def test_every_token_of_every_image_is_seen(case: Case) -> None:
 
 
 @pytest.mark.parametrize("target", ["tensorrt", "openvino", "onnxruntime-x86"])
-def test_int8_keeps_the_logits_of_held_out_digits(target: str, case: Case, tmp_path: Path) -> None:
-    plan = plan_quantization(case.graph, case.tables[8], QuantScheme())
-    graph = apply_plan(case.graph, plan, out=tmp_path / "int8.onnx", placement=find_placement(target))
-    with OnnxRuntime(threads=1).open(graph) as runner:
-        found = np.array(runner.run({"image": case.heldout})["logits"])
-    noise = float(np.square(found - case.logits, dtype=np.float64).sum())
-    signal = float(np.square(case.logits, dtype=np.float64).sum())
-    decibels = 10 * np.log10(signal / noise)
-    print(f"{decibels:.1f} dB")
-    assert decibels >= case.least_db
-    right = [int((logits.argmax(axis=1) == case.targets).sum()) for logits in (case.logits, found)]
-    assert right[1] >= right[0] - 5
+def test_int8_keeps_the_logits_of_held_out_digits(target: str, shipped: list[Shipped], digits: Digits) -> None:
+    decibels = []
+    for each in shipped:
+        graph = open_onnx(each.bundle / find_placement(target).graph_name(Precision.INT8))
+        with OnnxRuntime(threads=1).open(graph) as runner:
+            (found,) = (np.array(answer) for answer in runner.run({"image": digits.heldout}).values())
+        noise = float(np.square(found - each.logits, dtype=np.float64).sum())
+        signal = float(np.square(each.logits, dtype=np.float64).sum())
+        decibels.append(10 * float(np.log10(signal / noise)))
+        right = [int((logits.argmax(axis=1) == digits.heldout_targets).sum()) for logits in (each.logits, found)]
+        assert right[1] >= right[0] - 5
+    print(", ".join(f"{value:.1f}" for value in decibels), "dB")
+    assert np.median(decibels) >= USUAL_DB
+    assert min(decibels) >= LEAST_DB

@@ -14,7 +14,7 @@ from linglos_deploy.artifacts import OnnxArtifact, Step, load_onnx, open_onnx
 from linglos_deploy.codec import from_json, to_json
 from linglos_deploy.errors import ExportError
 from linglos_deploy.exporters.balancing import ChannelsSeen, balance_again, balance_channels, balanced_tensors
-from tests.exporters.test_equalization import CASES, C, TOKENS, answers, build, sqnr
+from tests.exporters.test_equalization import CASES, TOKENS, C, answers, build, sqnr
 
 LOUD = 3
 READ = {
@@ -52,11 +52,11 @@ def test_the_answers_stay_and_the_loud_channel_is_made_softer(case: str, tmp_pat
     assert moves
     for move in moves:
         assert move["gain_db"] >= 0.5
-        assert move["eighths"].index(max(move["eighths"])) == LOUD
+        assert move["steps"].index(max(move["steps"])) == LOUD
 
 
 def test_a_channel_that_only_pictures_make_loud_costs_int8_less(tmp_path: Path) -> None:
-    """The norm's parameters are ordinary; what comes in makes one channel of it reach further, and it is read softly."""
+    """The norm's parameters are ordinary; what comes in makes one of its channels reach further, and softly read."""
     x = _pictures()
     graph = written(_read_softly(build(CASES["norm and MatMul"][0], 1.0)), tmp_path)
     values = answers(build(CASES["norm and MatMul"][0], 1.0, outputs=("y", "normed")), output="normed", x=x)

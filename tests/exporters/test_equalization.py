@@ -263,7 +263,9 @@ def sqnr(model: onnx.ModelProto, folder: Path, name: str, *, x: np.ndarray | Non
     if x is None:
         x = np.random.default_rng(1).standard_normal((64, TOKENS, C)).astype(np.float32)
     table = _table(graph, x, folder)
-    artifact = apply_plan(graph, plan_quantization(graph, table, QuantScheme(narrow=True)), out=folder / f"{name}.int8.onnx")
+    artifact = apply_plan(
+        graph, plan_quantization(graph, table, QuantScheme(narrow=True)), out=folder / f"{name}.int8.onnx"
+    )
     with OnnxRuntime(threads=1).open(artifact) as runner:
         found = np.array(runner.run({"x": x})["y"], np.float64)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
