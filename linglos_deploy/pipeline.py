@@ -42,7 +42,6 @@ from linglos_deploy.engines.dla import DLA, refuse_to_build
 from linglos_deploy.engines.options import EngineOptions
 from linglos_deploy.engines.sizes import SizeProfile, check_covers, check_fit, covers
 from linglos_deploy.errors import CalibrationError, LinglosError, UsageError
-from linglos_deploy.exporters.balancing import ChannelsSeen, balance_channels, balanced_tensors
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.exporters.precision import KINDS, convert_precision, tensors_at_risk
 from linglos_deploy.files import atomic_directory, check_free
@@ -78,6 +77,7 @@ from linglos_deploy.reports.profile import ProfileReport
 from linglos_deploy.signature import Batch, ModelSignature
 from linglos_deploy.tasks.classes import ClassIndices, class_indices, guessing
 from linglos_deploy.tasks.registry import CLASSIFY, FEATURES
+from linglos_deploy.verbs.balancing import Balancing, balance
 from linglos_deploy.verbs.check_parity import (
     EXTREME,
     NOISE_IMAGES,
@@ -104,9 +104,6 @@ from linglos_deploy.verbs.worth import Target, judge_targets
 GOLDEN_REAL_IMAGES = 8
 LATENCY_PROCESSES = FEWEST_PROCESSES
 """Processes of each candidate in the last table of an export: as few as give an interval."""
-
-BALANCING_IMAGES = 256
-"""Images that show what channels reach: a first look, before the one that INT8 ranges come from."""
 
 SELF_TEST_TOLERANCE = {
     Precision.FP32: 1e-4,
@@ -482,24 +479,12 @@ def make_graphs(work: Work) -> tuple[OnnxArtifact, ...]:
 
 
 def balanced(work: Work, reference: OnnxArtifact) -> OnnxArtifact:
-    """Move scales of channels by what some of the pictures show; made-up ones show nothing."""
-    images = work.images.calibration
-    tensors = balanced_tensors(load_onnx(reference.path))
-    if "balance" in work.request.graph.without or images.synthetic or not tensors:
+    """Move scales of channels where real pictures show that INT8 gains."""
+    request = work.request
+    if "balance" in request.graph.without:
         return reference
-    table = calibrate(
-        reference,
-        images.limit(BALANCING_IMAGES, seed=work.request.seed),
-        runtime=OnnxRuntime(threads=work.request.threads, reuse_outputs=True),
-        config=CalibrationConfig(tensors=tensors, per_channel=True),
-        progress=work.progress,
-    )
-    seen = {
-        name: ChannelsSeen(statistics.channels.absolute_maximum.astype(np.float64), statistics.channels.mean_square)
-        for name, statistics in table.tensors.items()
-        if statistics.channels is not None and not statistics.non_finite
-    }
-    return balance_channels(reference, seen, out=reference.path)
+    by = Balancing(work.images.calibration, request.scheme, work.runtime, request.threads, request.seed)
+    return balance(reference, by, progress=work.progress)
 
 
 def narrowed(work: Work, graph: OnnxArtifact, name: str, table: CalibrationTable | None) -> OnnxArtifact:

@@ -35,9 +35,8 @@ from linglos_deploy.graph.passes.running import read_ir, run_passes
 STAGE = "balance"
 """Name of the step in a graph's lineage."""
 
-LEAST_GAIN_DB = {True: 0.5, False: 2.0}
-"""What moving scales must promise: of layer norms, and of linear maps. On the digits as trained, moves of linear maps
-that promised 0.6 dB cost half a decibel, those that promised 2.6 dB or more gained it."""
+LEAST_GAIN_DB = 0.5
+"""What moving scales must promise; whether it is kept is measured where a bundle is made."""
 
 WEIGHT_ERRORS = 4.0
 """How much more an error of a weight counts than one of an activation of the same square. It is the same at all
@@ -218,7 +217,7 @@ def _choose(source: Source, layers: Sequence[Layer], seen: Mapping[str, Channels
     costs = [sum(reading.cost(np.exp2(choice / _PER_OCTAVE)) for reading in readings) for choice in choices]
     best = int(np.argmin(costs))
     gain = 10 * math.log10(before / costs[best]) if costs[best] > 0 and math.isfinite(before) else 0.0
-    if not gain >= LEAST_GAIN_DB[source.norm]:
+    if not gain >= LEAST_GAIN_DB:
         return None
     names = tuple(layer.name for layer in layers)
     return Balanced(node_name(source.node), names, round(gain, 2), tuple(int(step) for step in choices[best]))
@@ -253,7 +252,7 @@ class _Reading:
         power = (self.seen.power / np.square(scale)).reshape(shape).sum(axis=2)
         reach = float((self.seen.reach / scale).max())
         of_activation, of_weight = reach**2 * float(np.square(scaled).sum()), places * float((widest * power).sum())
-        return of_activation + WEIGHT_ERRORS * of_weight
+        return float(of_activation + WEIGHT_ERRORS * of_weight)
 
 
 def _carry_out(move: Balanced, source: Source, layers: Sequence[Layer], graph: ir.Graph) -> None:
