@@ -34,7 +34,7 @@ SHARED = (
     "torch",
 )
 """What takes long to import and is no part of the package."""
-MOST_SECONDS = 900
+MOST_SECONDS = 240
 """A mutant that has the tests run on for as long as this was noticed: it made something endless."""
 
 
