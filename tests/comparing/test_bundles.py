@@ -87,7 +87,7 @@ def test_a_grown_file_is_a_regression_and_a_smaller_one_is_not(shipped: Shipped,
     large = edited()
     with (large / "model.int8.onnx").open("ab") as file:
         file.write(b"\0" * (large / "model.int8.onnx").stat().st_size)
-    seal_bundle(large, open_bundle(shipped.bundle).manifest)
+    seal_bundle(large, replace(open_bundle(shipped.bundle).manifest, reached=()))  # no figure is about this file
     assert measures(shipped.bundle, large)[0] == ["size"]
     assert measures(large, shipped.bundle)[0] == []
     assert measures(shipped.bundle, large, max_growth=1.1)[0] == []
