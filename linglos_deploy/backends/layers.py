@@ -136,8 +136,14 @@ def _modules(steps: Sequence[Executed], nodes: Sequence[str]) -> list[str]:
 
 
 def _module(name: str, nodes: Sequence[str]) -> str:
-    """Return the module of the node whose name stands last in a step's name; of several there, the longest."""
+    return module_of(node_of(name, nodes))
+
+
+def node_of(name: str, nodes: Sequence[str]) -> str:
+    """Return the node whose name stands last in a step's name; of several there, the longest; empty for none.
+
+    >>> node_of("stem/Conv_nchwc", ["Conv", "stem/Conv"])
+    'stem/Conv'
+    """
     places = [(name.rfind(node), node) for node in nodes if node in name]
-    if places:
-        return module_of(max(places, key=lambda entry: (entry[0] + len(entry[1]), len(entry[1])))[1])
-    return ""
+    return max(places, key=lambda entry: (entry[0] + len(entry[1]), len(entry[1])))[1] if places else ""

@@ -14,6 +14,7 @@ from linglos_deploy.errors import UsageError
 from linglos_deploy.profiling.blocks import Measurement, run_block
 from linglos_deploy.profiling.describe import Described, describe
 from linglos_deploy.profiling.inputs import fixed_image_size
+from linglos_deploy.profiling.limits import measure_limits
 from linglos_deploy.profiling.machine import count_throttles, this_machines_conditions, warnings_about, with_throttles
 from linglos_deploy.profiling.plan import LEAST_PROCESSES, MOST_PROCESSES, Candidate, LatencyBudget, MeasurementPlan
 from linglos_deploy.profiling.remarks import add_remarks, precision_warnings
@@ -21,7 +22,7 @@ from linglos_deploy.profiling.rows import baseline_of, comparable, rows_of
 from linglos_deploy.profiling.scaling import scalings
 from linglos_deploy.profiling.statistics import log_medians, log_ratios, processes_needed
 from linglos_deploy.progress import SILENT, Progress
-from linglos_deploy.reports.profile import BudgetCheck, Method, Outcome, ProfileReport, ProfileRow
+from linglos_deploy.reports.profile import BudgetCheck, MachineLimits, Method, Outcome, ProfileReport, ProfileRow
 
 PRECISION_TARGET = 0.02
 SECONDS_PER_ROW = 20.0
@@ -107,7 +108,21 @@ def measure(
         passed=measured and all(check.passed for check in checks),
         warnings=(*warnings_about(conditions, threads=plan.threads), *precision_warnings(rows, method)),
         scalings=scalings(rows, confidence=plan.confidence),
+        limits=_limits(rows, progress),
     )
+
+
+def _limits(rows: Sequence[ProfileRow], progress: Progress) -> tuple[MachineLimits, ...]:
+    """Measure the machine where there are layers to hold against it; not for a number of threads that nobody named."""
+    counts = sorted({row.threads for row in rows if row.layers is not None and row.threads})
+    if not counts:
+        return ()
+    with progress.stage("measure the machine's limits", total=len(counts)) as advance:
+        found = []
+        for threads in counts:
+            found.append(measure_limits(threads))
+            advance()
+    return tuple(found)
 
 
 def measure_group(

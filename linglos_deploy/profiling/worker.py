@@ -191,6 +191,10 @@ def _close(session: _Session) -> Closed:
     layers: LayerProfile | None = None
     if session.layers and isinstance(session.backend, LayerTimer):
         layers = session.backend.layer_times(session.artifact, session.batch, runs=LAYER_RUNS)
+        if layers is not None and isinstance(session.artifact, OnnxArtifact):
+            from linglos_deploy.profiling.work import with_work  # it imports onnx
+
+            layers = with_work(layers, session.artifact, session.batch)
     return Closed(peak_rss_bytes=peak, versions={session.name: version} if version else {}, layers=layers)
 
 

@@ -181,6 +181,8 @@ class LayerTime:
         dtype: Type of what it works on, such as ``float32``; empty if the runtime does not say.
         milliseconds: Its time in one run, mean over the quieter half of the profiled runs.
         share: Part of the time of all steps, 0 to 1.
+        macs: Multiplications that it has to make, each with its addition; ``None`` if unknown.
+        bytes: What it has to read and write at least; ``None`` if unknown.
     """
 
     layer: str
@@ -189,6 +191,29 @@ class LayerTime:
     dtype: str
     milliseconds: float
     share: float
+    macs: int | None = None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MachineLimits:
+    """What the machine does at most, measured: its roofline (Williams, Waterman and Patterson, CACM 52(4), 2009).
+
+    Attributes:
+        threads: With so many threads.
+        macs: Float32 multiplications with their additions a second, of a large matrix product.
+        bytes: Bytes read and written a second, of a large copy.
+    """
+
+    threads: int
+    macs: float
+    bytes: float
+
+    def least_ms(self, layer: LayerTime) -> float | None:
+        """Return the time that a layer takes at least, in milliseconds; ``None`` where its work is not known."""
+        if layer.macs is None or layer.bytes is None:
+            return None
+        return 1e3 * max(layer.macs / self.macs, layer.bytes / self.bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,6 +433,7 @@ class ProfileReport:
         warnings: What makes the numbers less trustworthy, such as a busy machine.
         gates: New models against their counterparts; empty without a gate.
         scalings: How latency grows with pixels and batch, where there are several.
+        limits: What the machine does at most, for each number of threads, where layers were asked for.
         schema: Name and version of this format.
     """
 
@@ -421,6 +447,7 @@ class ProfileReport:
     warnings: tuple[str, ...] = ()
     gates: tuple[GateCheck, ...] = ()
     scalings: tuple[Scaling, ...] = ()
+    limits: tuple[MachineLimits, ...] = ()
     schema: Literal["linglos.profile/2"] = "linglos.profile/2"
 
 

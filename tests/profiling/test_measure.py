@@ -17,10 +17,11 @@ from linglos_deploy.engines.spec import BuildSpec, ShapeRange
 from linglos_deploy.errors import ArtifactError, UsageError
 from linglos_deploy.models.loading import ModelSource
 from linglos_deploy.profiling import blocks as module
+from linglos_deploy.profiling import measure as measuring
 from linglos_deploy.profiling.measure import measure
 from linglos_deploy.profiling.plan import Candidate, LatencyBudget, MeasurementPlan
 from linglos_deploy.profiling.process import start_worker
-from linglos_deploy.reports.profile import Finding, Outcome, ProfileReport, only_missing
+from linglos_deploy.reports.profile import Finding, MachineLimits, Outcome, ProfileReport, only_missing
 from tests.backends.graphs import saturating_graph
 from tests.profiling import fakes
 
@@ -53,7 +54,8 @@ def open_graph(tmp_path: Path) -> Path:
     return tmp_path / "open.onnx"
 
 
-def test_two_backends_are_measured_on_the_same_graph(graph: Path) -> None:
+def test_two_backends_are_measured_on_the_same_graph(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "measure_limits", lambda threads: MachineLimits(threads, 1e9, 1e9))
     plan = MeasurementPlan(
         threads=(1,), processes=1, rounds=2, min_runs=6, min_seconds=0, warmup_seconds=0, layers=True
     )
@@ -80,6 +82,7 @@ def test_two_backends_are_measured_on_the_same_graph(graph: Path) -> None:
     assert first.peak_rss_bytes > 1 << 20
     assert first.layers is not None
     assert any(entry.operator == "Conv" for entry in first.layers.layers)
+    assert report.limits == (MachineLimits(1, 1e9, 1e9),)
     assert second.layers is not None
     assert from_json(ProfileReport, to_json(report), source="test") == report
 
@@ -325,3 +328,15 @@ def test_an_image_size_that_the_input_does_not_have_is_wrong_usage(fake: partial
     with pytest.raises(UsageError, match="at an image size that its input does not have") as caught:
         measure([Candidate("fake", open_graph, label="a")], plan)
     assert caught.value.found == "images of 6 x 6"
+
+
+def test_layers_come_with_their_work_and_the_machines_limits(open_graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "measure_limits", lambda threads: MachineLimits(threads, 1e9, 1e9))
+    plan = MeasurementPlan(
+        batch_sizes=(2,), image_sizes=((8, 6),), processes=1, rounds=1, min_runs=1, min_seconds=0, layers=True
+    )
+    report = measure([Candidate("onnxruntime", open_graph)], plan)
+    assert report.limits == (MachineLimits(1, 1e9, 1e9),)
+    assert report.rows[0].layers is not None
+    (pool,) = (layer for layer in report.rows[0].layers.layers if layer.layer == "pool")
+    assert (pool.macs, pool.bytes) == (0, 4 * (2 * 3 * 48 + 2 * 3))

@@ -16,6 +16,7 @@ from linglos_deploy.reports.profile import (
     GateOutcome,
     LayerProfile,
     LayerTime,
+    MachineLimits,
     Method,
     Outcome,
     ProfileReport,
@@ -78,7 +79,7 @@ def profile_sections(report: ProfileReport) -> tuple[Section, ...]:
             notes=_profile_notes(report),
             checks=(*checks, *map(_gate_check, report.gates)),
         ),
-        *_layer_sections(measured),
+        *_layer_sections(measured, report.limits),
     )
 
 
@@ -330,7 +331,8 @@ def _cost_table(measured: Sequence[ProfileRow]) -> Table | None:
     return Table("First answer, memory and size", columns, rows) if rows else None
 
 
-def _layer_sections(measured: Sequence[ProfileRow]) -> list[Section]:
+def _layer_sections(measured: Sequence[ProfileRow], limits: Sequence[MachineLimits]) -> list[Section]:
+    of_threads = {limit.threads: limit for limit in limits}
     profiles = [(row, row.layers) for row in measured if row.layers is not None and row.layers.layers]
     if not profiles:
         return []
@@ -341,7 +343,21 @@ def _layer_sections(measured: Sequence[ProfileRow]) -> list[Section]:
             charts=layer_charts(measured),
             tables=(
                 *(_operators_table(row, profile) for row, profile in profiles),
+                *(
+                    table
+                    for row, profile in profiles
+                    if row.threads in of_threads
+                    and (table := _gains_table(row, profile, of_threads[row.threads])) is not None
+                ),
                 *(_layers_table(row, profile) for row, profile in profiles),
+            ),
+            facts=tuple(
+                (
+                    f"limits of this machine, {limit.threads} thread{'s' if limit.threads > 1 else ''}",
+                    f"{_flops(limit.macs)} GFLOP/s, {limit.bytes / 1e9:.1f} GB/s, measured with a matrix product in "
+                    "float32 and a copy that no cache holds",
+                )
+                for limit in limits
             ),
             notes=tuple(
                 f"{_row_name(row)}: its layers add up to {profile.accounted:.0%} of the "
@@ -374,6 +390,49 @@ def _operators_table(row: ProfileRow, profile: LayerProfile) -> Table:
             for operator, layers in shown
         ),
     )
+
+
+def _gains_table(row: ProfileRow, profile: LayerProfile, limit: MachineLimits) -> Table | None:
+    """Hold each layer against what the machine can do, and begin with what could be gained."""
+    found = [(layer, least) for layer in profile.layers if (least := limit.least_ms(layer)) is not None]
+    if not found:
+        return None
+    columns = (
+        Column("layer"),
+        Column("ms", True),
+        Column("GFLOP/s", True, minor=True),
+        Column("GB/s", True, minor=True),
+        Column("bound by", minor=True),
+        Column("at least ms", True),
+        Column("could gain ms", True),
+    )
+    rows = []
+    for layer, least in sorted(found, key=lambda entry: entry[1] - entry[0].milliseconds):
+        seconds = layer.milliseconds / 1e3
+        by_products = (layer.macs or 0) / limit.macs > (layer.bytes or 0) / limit.bytes
+        rows.append(
+            (
+                Cell(layer.layer),
+                Cell(significant(layer.milliseconds)),
+                Cell(_flops((layer.macs or 0) / seconds) if seconds else "–"),
+                Cell(f"{(layer.bytes or 0) / seconds / 1e9:.1f}" if seconds else "–"),
+                Cell("products" if by_products else "memory"),
+                Cell(significant(least)),
+                Cell(significant(max(0.0, layer.milliseconds - least))),
+            )
+        )
+    return Table(
+        title=f"What could be gained: {_row_name(row)}, {len(found)} of {len(profile.layers)} layers",
+        columns=columns,
+        rows=tuple(rows),
+        first=_LAYERS_SHOWN,
+        folded=True,
+    )
+
+
+def _flops(macs: float) -> str:
+    """Return billions of operations a second: a multiplication and its addition are two."""
+    return f"{2 * macs / 1e9:.1f}"
 
 
 def _layers_table(row: ProfileRow, profile: LayerProfile) -> Table:
