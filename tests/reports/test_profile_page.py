@@ -15,7 +15,7 @@ from linglos_deploy.profiling.statistics import compare, summarize
 from linglos_deploy.reports.charts import draw
 from linglos_deploy.reports.document import Curve, CurveChart, Point, SpreadChart, all_sections
 from linglos_deploy.reports.html import write_html
-from linglos_deploy.reports.profile import ProfileReport, ProfileRow
+from linglos_deploy.reports.profile import MachineLimits, ProfileReport, ProfileRow
 from tests.browser import Page, needs_chromium, opened
 from tests.reports.examples import profile_report
 
@@ -27,20 +27,29 @@ PAPER = 718
 def swept() -> ProfileReport:
     """Three candidates at two batches; nine processes of three rounds each."""
     random, report = np.random.default_rng(0), profile_report()
+    found = report.rows[0].layers
+    assert found is not None
+    layers = replace(found, layers=tuple(replace(layer, macs=10**6, bytes=10**5) for layer in found.layers))
     rows: list[ProfileRow] = []
     for batch in (1, 8):
         for label, milliseconds in zip(LABELS, (8.0, 5.5, 30.0), strict=True):
             made = batch * milliseconds * random.lognormal(0, 0.05, size=(9, 3, 60))
             samples = tuple(tuple(map(tuple, rounds)) for rounds in made.tolist())
             row = replace(
-                report.rows[0], label=label, batch=batch, samples_ms=samples, latency=summarize(samples), notes=()
+                report.rows[0],
+                label=label,
+                batch=batch,
+                samples_ms=samples,
+                latency=summarize(samples),
+                notes=(),
+                layers=layers,
             )
             if label != LABELS[0]:
                 base = next(other for other in rows if (other.label, other.batch) == (LABELS[0], batch))
                 ratio = compare(samples, base.samples_ms, label=base.label, confidence=0.95, min_effect=0.01)
                 row = replace(row, ratio=ratio)
             rows.append(row)
-    return replace(report, rows=tuple(rows), checks=(), warnings=())
+    return replace(report, rows=tuple(rows), checks=(), warnings=(), limits=(MachineLimits(2, 1e10, 1e10),))
 
 
 @pytest.fixture(scope="module")
