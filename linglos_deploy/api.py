@@ -336,6 +336,7 @@ def check_parity(
     plan: StrPath | None = None,
     unplanned: bool = False,
     access: EngineAccess | None = None,
+    dask: str | None = None,
     progress: Progress = SILENT,
 ) -> ParityOutcome:
     """Check that a bundle's graphs, or one graph, still answer as the reference does.
@@ -359,6 +360,7 @@ def check_parity(
         plan: The quantization plan that an INT8 graph must carry out; a bundle brings its own.
         unplanned: Whether an INT8 graph is judged without a plan, its scales taken as they are.
         access: Device, weights and consent with which engines are opened.
+        dask: Address of a dask scheduler whose workers answer to the images of ``data``.
         progress: Told about every stage.
 
     Returns:
@@ -368,7 +370,8 @@ def check_parity(
     Raises:
         UsageError: The request does not fit what it is about.
         ArtifactError: A bundle or graph is missing or damaged.
-        DataError: The images cannot be used.
+        MissingDependencyError: An engine was named that cannot run here, or there is no cluster.
+        DataError: The images cannot be used, or a shard failed on the cluster.
     """
     from linglos_deploy.images.options import PreprocessOptions
     from linglos_deploy.profiling.access import EngineAccess
@@ -390,6 +393,7 @@ def check_parity(
         plan=_path_of(plan),
         unplanned=unplanned,
         access=access or EngineAccess(),
+        dask=dask,
     )
     return check(request, progress=progress)
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 Places = Mapping[str, Place]
 """Where the images lie in each output."""
 
+Found = Mapping[tuple[tuple[int, ...], ...], Places]
+"""Where runs have shown that they lie, by the shapes of one image's input."""
+
 
 class ImagesFirst:
     """A runtime whose runners take and give any number of images, along the first axis of each array.
@@ -36,18 +39,20 @@ class ImagesFirst:
         runtime: What really runs.
         places: Where images lie in the outputs, if that is known: in those of the model that the artifact should agree
             with. An output that has them elsewhere comes out whole, behind an axis of one, and fits no image then.
+        found: What the runner of the same artifact in another process has found, so that this one need not look.
     """
 
-    def __init__(self, runtime: Runtime, places: Places | None = None) -> None:
+    def __init__(self, runtime: Runtime, places: Places | None = None, found: Found | None = None) -> None:
         self.name = runtime.name
         self.runtime = runtime
         self.places = places or {}
+        self.found = found or {}
 
     @contextmanager
     def open(self, artifact: Artifact, *, device: Device = CPU) -> Iterator[ImagesFirstRunner]:
         """Open an artifact; see :class:`~linglos_deploy.backends.base.Runtime`."""
         with self.runtime.open(artifact, device=device) as runner:
-            yield ImagesFirstRunner(runner, self.places)
+            yield ImagesFirstRunner(runner, self.places, self.found)
 
 
 class ImagesFirstRunner:
@@ -58,14 +63,15 @@ class ImagesFirstRunner:
 
     Args:
         runner: What really runs.
-        known: See :class:`ImagesFirst`.
+        known: The places of :class:`ImagesFirst`.
+        found: See there.
     """
 
-    def __init__(self, runner: Runner, known: Places) -> None:
+    def __init__(self, runner: Runner, known: Places, found: Found) -> None:
         self._runner = runner
         self._known = known
         self._inputs = input_axes(runner.signature)
-        self._found: dict[tuple[tuple[int, ...], ...], Places] = {}
+        self._found = dict(found)
 
     @property
     def signature(self) -> ModelSignature:
@@ -76,6 +82,16 @@ class ImagesFirstRunner:
     def places(self) -> Places:
         """Where the images were found to lie in the outputs; empty as long as each was run alone."""
         return {**self._known, **{name: place for found in self._found.values() for name, place in found.items()}}
+
+    @property
+    def known(self) -> Places:
+        """What was known of the places before any run."""
+        return self._known
+
+    @property
+    def found(self) -> Found:
+        """What runs have shown of them."""
+        return dict(self._found)
 
     def run(self, batch: Batch) -> Batch:
         """Run images; see :class:`~linglos_deploy.backends.base.Runner`.

@@ -50,6 +50,9 @@ def parity(
     images: Annotated[
         int | None, typer.Option("--images", min=1, help="Check at most this many images of --data [256].")
     ] = None,
+    dask: Annotated[
+        str | None, typer.Option("--dask", metavar="ADDRESS", help="Share the images of --data out to a dask cluster.")
+    ] = None,
     precision: Annotated[
         Precision | None,
         typer.Option("--precision", help="Only the bundle's graph of this precision; else limits of this one."),
@@ -147,6 +150,7 @@ def parity(
         plan=plan,
         unplanned=no_plan,
         access=EngineAccess(device or "", allow_host_code, weights),
+        dask=dask,
         progress=Terminal(quiet=quiet),
     )
     write_reports([outcome], html=html, junit=junit, summary=summary)

@@ -13,8 +13,9 @@ in memory, however many there are.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,31 @@ from linglos_deploy.signature import Batch
 
 SCHEMA = "linglos.recording/1"
 INDEX = "recording.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One batch, and what a model answers to it.
+
+    Attributes:
+        inputs: Digest of each sample; see :func:`sample_digests`.
+        batch: Returns the samples.
+        outputs: Returns the answer; for one that is made here, this is what runs the model.
+    """
+
+    inputs: tuple[str, ...]
+    batch: Callable[[], Batch]
+    outputs: Callable[[], Batch]
+
+
+Ask = Callable[[Runner, Iterable[Batch]], Iterator[Answer]]
+"""Asks a model for its answers to all batches, in their order; it may have them given elsewhere."""
+
+
+def ask_here(runner: Runner, batches: Iterable[Batch]) -> Iterator[Answer]:
+    """Yield the answers that a model gives when it is run here."""
+    for batch in batches:
+        yield Answer(sample_digests(batch), lambda batch=batch: batch, partial(_run, runner, batch))  # type: ignore[misc]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +160,7 @@ def record(
     source: str = "",
     ids: Sequence[str] = (),
     replace: bool = False,
+    ask: Ask = ask_here,
     progress: Progress = SILENT,
 ) -> Recording:
     """Run a model on every batch and keep what it answers.
@@ -145,6 +172,7 @@ def record(
         source: Who answers, for reports.
         ids: Names of all samples in order, such as paths; may be left out.
         replace: Whether a recording that is already there may be replaced.
+        ask: How the answers come about.
         progress: Told of every batch.
 
     Raises:
@@ -156,9 +184,9 @@ def record(
     shards: list[Shard] = []
     seen = 0
     with atomic_directory(out, replace=replace) as partial, progress.stage("Recording") as advance:
-        for batch in batches:
-            inputs = sample_digests(batch)
-            outputs = {name: _storable(array) for name, array in runner.run(batch).items()}
+        for answer in ask(runner, batches):
+            inputs = answer.inputs
+            outputs = {name: _storable(array) for name, array in answer.outputs().items()}
             data = save(outputs)
             file = f"outputs-{len(shards):05d}.safetensors"
             (partial / file).write_bytes(data)
@@ -193,6 +221,11 @@ def sample_digests(batch: Batch) -> tuple[str, ...]:
             state.update(values.tobytes())
         digests.append(state.hexdigest())
     return tuple(digests)
+
+
+def _run(runner: Runner, batch: Batch) -> Batch:
+    """Return what a model answers, its arrays in the order of memory in which they travel, and are summed, anywhere."""
+    return {name: np.asarray(array, order="C") for name, array in runner.run(batch).items()}
 
 
 def _numbers(place: Place) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from linglos_deploy.images.thumbnails import thumbnail
 from linglos_deploy.parity.classes import Picture
 from linglos_deploy.parity.metrics import Difference
 from linglos_deploy.parity.reached import ENOUGH_DB, digest_of
-from linglos_deploy.parity.recording import Recording, sample_digests
+from linglos_deploy.parity.recording import Ask, Recording, ask_here
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.reports.parity import CriterionResult, Finding, Metric, OutputMetrics, OutputParity, ParityReport
 from linglos_deploy.signature import Batch
@@ -251,6 +251,7 @@ def check_parity(
     images: str = "",
     same_inputs: bool = True,
     warnings: tuple[str, ...] = (),
+    ask: Ask = ask_here,
     progress: Progress = SILENT,
 ) -> ParityReport:
     """Run a candidate on the reference's inputs and judge every output.
@@ -265,6 +266,7 @@ def check_parity(
         same_inputs: Whether each input must be the recorded one, to the bit. A candidate that takes raw pixels, where
             the reference took preprocessed images, has other inputs by design.
         warnings: What the report's reader should know besides.
+        ask: How the candidate's answers come about.
         progress: Told of every batch.
 
     Raises:
@@ -281,16 +283,16 @@ def check_parity(
     misshapen: dict[str, Finding] = {}
     rows = _Rows(reference)
     with progress.stage(f"Checking {name}", reference.samples) as advance:
-        for batch in batches:
-            expected = rows.take(len(next(iter(batch.values()))))
-            if same_inputs and sample_digests(batch) != expected.inputs:
+        for answer in ask(candidate, batches):
+            expected = rows.take(len(answer.inputs))
+            if same_inputs and answer.inputs != expected.inputs:
                 raise DataError(
                     f"{name} was given other inputs than the reference.",
                     found=f"other pixels or preprocessing among the {expected.count} samples up to {rows.taken}",
                     expected=f"the inputs that '{reference.path}' was recorded with",
                     next_step="record the reference again",
                 )
-            found = candidate.run(batch)
+            found = answer.outputs()
             for output, parts in differences.items():
                 shapes = expected.outputs[output].shape, np.shape(found[output])
                 if shapes[0] != shapes[1]:
@@ -298,7 +300,7 @@ def check_parity(
                     continue
                 for part, pair in criteria.parts(output, expected.outputs[output], found[output]).items():
                     difference = parts.setdefault(part, Difference(indices=part in criteria.indices))
-                    difference.update(*pair, expected.ids, _pictures(batch))
+                    difference.update(*pair, expected.ids, _pictures(answer.batch))
             advance(expected.count)
     if rows.taken != reference.samples:
         raise DataError(
@@ -377,10 +379,14 @@ def _judge(output: str, difference: Difference, criteria: Criteria, images: str,
     )
 
 
-def _pictures(batch: Batch) -> Picture:
+def _pictures(batch: Callable[[], Batch]) -> Picture:
     """Return what draws a row of the first input that is images; others are not drawn."""
-    arrays = [np.asarray(array) for array in batch.values() if np.ndim(array) == 4]
-    return lambda row: thumbnail(arrays[0][row]) if arrays else ""
+
+    def draw(row: int) -> str:
+        arrays = [np.asarray(array) for array in batch().values() if np.ndim(array) == 4]
+        return thumbnail(arrays[0][row]) if arrays else ""
+
+    return draw
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from linglos_deploy.backends.pytorch import PyTorch
 from linglos_deploy.bundle import Bundle, open_bundle
 from linglos_deploy.calibration.table import CalibrationTable
 from linglos_deploy.choices import Precision, Weights
+from linglos_deploy.cluster import SharedImages, connected
 from linglos_deploy.engines.record import open_engine, read_record, sidecar_path
 from linglos_deploy.errors import MissingDependencyError, UsageError
 from linglos_deploy.golden_tensors import ODD_SIZES, read_golden
@@ -34,12 +35,14 @@ from linglos_deploy.parity.decisions import check_decisions
 from linglos_deploy.parity.positions import first_images
 from linglos_deploy.parity.probes import extreme_inputs, other_sizes, resized_noise
 from linglos_deploy.parity.reached import check_identity
+from linglos_deploy.parity.recording import Ask, ask_here
 from linglos_deploy.profiling.access import EngineAccess
 from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.placement import find_placement
 from linglos_deploy.quantization.plan import QuantPlan
 from linglos_deploy.reports.parity import Finding, ParityOutcome
 from linglos_deploy.signature import Batch, ModelSignature, TensorSpec
+from linglos_deploy.verbs.asking_cluster import ClusterImages
 from linglos_deploy.verbs.consistency import SelfTest, check_engine_entry, check_golden, check_graph_entry
 from linglos_deploy.verbs.exported import check_export
 from linglos_deploy.verbs.locating import export_again, locate_in, locating_images
@@ -98,6 +101,8 @@ class ParityRequest:
         unplanned: Whether an INT8 graph is judged without a plan, its scales taken as they are.
         batch: Images of one run on ``data``.
         access: How engines are opened.
+        dask: Address of a dask scheduler whose workers answer to ``data``; ``None`` for this process. A PyTorch model
+            answers here all the same.
     """
 
     candidate: Path
@@ -116,8 +121,16 @@ class ParityRequest:
     unplanned: bool = False
     batch: int = BATCH
     access: EngineAccess = field(default_factory=EngineAccess)
+    dask: str | None = None
 
     def __post_init__(self) -> None:
+        if self.dask is not None and self.data is None:
+            raise UsageError(
+                "A cluster shares out the images of --data.",
+                found="--dask without --data",
+                expected="--dask ADDRESS --data PATH, where every worker sees PATH",
+                next_step="name images with --data, or leave --dask out",
+            )
         if self.plan is not None and self.unplanned:
             raise UsageError(
                 "An INT8 graph is judged by its plan, or without one.",
@@ -133,8 +146,8 @@ def check(request: ParityRequest, *, progress: Progress = SILENT) -> ParityOutco
     Raises:
         UsageError: The request does not fit what it is about.
         ArtifactError: A bundle, graph or engine is missing or damaged.
-        MissingDependencyError: An engine was named that cannot run here.
-        DataError: The images cannot be used.
+        MissingDependencyError: An engine was named that cannot run here, or there is no cluster.
+        DataError: The images cannot be used, or a shard failed on the cluster.
     """
     if request.candidate.is_dir():
         verdicts = _check_bundle(request, open_bundle(request.candidate), progress)
@@ -486,19 +499,30 @@ def _data_set(
     progress: Progress,
 ) -> list[InputSet]:
     """Return the user's images, and inputs made up from what they span, with what the reference answers to both."""
+    cluster = stack.enter_context(connected(request.dask)) if request.dask is not None else None
     images = _open_data(request, graph, spec, progress)
-    if images is None:
+    if images is None or request.data is None:
         return []
+    spread: ClusterImages | None = None
+    if cluster is not None:
+        shared = SharedImages.of(images, request.data, graph)
+        spread = ClusterImages(cluster, images, shared, request.batch, request.threads)
+        if reference.graph is None:
+            progress.warn("The PyTorch model answers here; the cluster runs what is compared with it.")
 
     def batches(signature: ModelSignature) -> Iterable[Batch]:
         return (images_first(batch, signature) for batch in images.batches(request.batch, signature=signature))
 
     with _opened(reference, request.threads, progress) as (runner, name, noise):
         few = first_images(batches(runner.signature), NOISE_IMAGES)
+        ask: Ask = ask_here
+        if spread is not None and reference.graph is not None:
+            ask = spread.asking(Subject(reference.graph, Precision.FP32), runner.signature)
         recording = stack.enter_context(
-            recorded(runner, batches(runner.signature), source=name, ids=images.ids, progress=progress)
+            recorded(runner, batches(runner.signature), source=name, ids=images.ids, ask=ask, progress=progress)
         )
-        sets = [InputSet("data", recording, batches, noise_db=noise(few))]
+        data = InputSet("data", recording, batches, noise_db=noise(few))
+        sets = [data if spread is None else replace(data, asking=spread.asking)]
         if [(spec.name, spec.dtype) for spec in runner.signature.inputs] != [
             (spec.name, spec.dtype) for spec in graph.signature.inputs
         ]:

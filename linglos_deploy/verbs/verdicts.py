@@ -14,7 +14,7 @@ from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact, load_onnx, op
 from linglos_deploy.backends import registry
 from linglos_deploy.backends.base import Runner, Runtime
 from linglos_deploy.backends.batching import AnyBatch
-from linglos_deploy.backends.images_first import ImagesFirst, Places, in_layout
+from linglos_deploy.backends.images_first import Found, ImagesFirst, Places, in_layout
 from linglos_deploy.backends.onnxruntime import Int8Mode, OnnxRuntime
 from linglos_deploy.choices import Precision
 from linglos_deploy.errors import LinglosError
@@ -26,7 +26,7 @@ from linglos_deploy.parity.int8_modes import compare_int8_modes
 from linglos_deploy.parity.layerwise import check_layers, compare_layers, shared_tensors
 from linglos_deploy.parity.positions import check_positions, check_sizes, first_images
 from linglos_deploy.parity.reached import ENOUGH_DB, Reached, check_identity, check_reached, digest_of, reached_by
-from linglos_deploy.parity.recording import Recording, record
+from linglos_deploy.parity.recording import Ask, Recording, ask_here, record
 from linglos_deploy.parity.structure import prove
 from linglos_deploy.parity.verdict import Criteria, Limits, View, allow_noise, check_parity
 from linglos_deploy.profiling.access import EngineAccess
@@ -160,6 +160,7 @@ class InputSet:
         synthetic: Whether they are noise that was made up, beside real ones: outside of what INT8 ranges are made for.
         extreme: Whether they are extremes, for graphs whose wiring nothing proves; not in ``reached``.
         noise_db: SQNR of the reference's own float32 arithmetic, per output, where it was measured.
+        asking: Returns how a subject's answers to them come about.
     """
 
     name: str
@@ -168,6 +169,7 @@ class InputSet:
     synthetic: bool = False
     extreme: bool = False
     noise_db: Mapping[str, float] = field(default_factory=dict)
+    asking: Callable[[Subject], Ask] = lambda subject: ask_here
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +244,7 @@ def _check_subject(
     inputs = {images.name: digest_of(images.reference) for images in sets}
     outputs: list[OutputParity] = []
     findings = list(check_identity(subject.name, subject.graph.digest, reached))
-    runtime = _runtime(subject, threads, _places_in(sets))
+    runtime = runtime_of(subject, threads, _places_in(sets))
     with open_subject(subject, runtime) as runner:
         for images in sets:
             report = check_parity(
@@ -253,6 +255,7 @@ def _check_subject(
                 name=subject.name,
                 images=images.name,
                 same_inputs=not subject.takes_pixels,
+                ask=images.asking(subject),
                 progress=progress,
             )
             outputs += report.outputs
@@ -471,11 +474,18 @@ def open_subject(subject: Subject, runtime: Runtime) -> Iterator[Runner]:
 
 @contextmanager
 def recorded(
-    runner: Runner, batches: Iterable[Batch], *, source: str, ids: Sequence[str], progress: Progress
+    runner: Runner,
+    batches: Iterable[Batch],
+    *,
+    source: str,
+    ids: Sequence[str],
+    ask: Ask = ask_here,
+    progress: Progress,
 ) -> Iterator[Recording]:
     """Record a reference for as long as the context lasts."""
     with tempfile.TemporaryDirectory(prefix="linglos-parity-") as scratch:
-        yield record(runner, batches, out=Path(scratch) / "reference", source=source, ids=ids, progress=progress)
+        out = Path(scratch) / "reference"
+        yield record(runner, batches, out=out, source=source, ids=ids, ask=ask, progress=progress)
 
 
 def why_not_here(subject: Subject) -> str | None:
@@ -499,10 +509,12 @@ def not_checked(subject: Subject, reason: str, command: str) -> Finding:
     )
 
 
-def _runtime(subject: Subject, threads: int, places: Places) -> Runtime:
+def runtime_of(subject: Subject, threads: int, places: Places, found: Found | None = None) -> Runtime:
+    """Return what runs a subject image by image; see :class:`~linglos_deploy.backends.images_first.ImagesFirst`."""
     if isinstance(subject.graph, OnnxArtifact):
-        return ImagesFirst(OnnxRuntime(threads=threads), places)
-    return ImagesFirst(registry.runtime(subject.backend, **subject.access.options_for(subject.backend)), places)
+        return ImagesFirst(OnnxRuntime(threads=threads), places, found)
+    runtime = registry.runtime(subject.backend, **subject.access.options_for(subject.backend))
+    return ImagesFirst(runtime, places, found)
 
 
 def _places_in(sets: Sequence[InputSet]) -> Places:

@@ -16,6 +16,7 @@ from linglos_deploy.calibration.distributed import calibrate_distributed, run_sh
 from linglos_deploy.errors import ArtifactError, DataError, MissingDependencyError
 from linglos_deploy.images.dataset import open_dataset
 from tests.calibration.graphs import RUNTIME, SPEC, small_graph, write_images
+from tests.cluster import two_workers
 
 pytest.importorskip("distributed", reason="needs dask: pip install 'linglos-deploy[dask]'")
 
@@ -41,20 +42,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cluster():
-    import dask
-    from distributed import LocalCluster
-
-    with (
-        dask.config.set({"distributed.logging.distributed": "critical"}),
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            host="127.0.0.1",
-            silence_logs=50,
-        ) as cluster,
-    ):
+    with two_workers() as cluster:
         yield cluster
 
 
@@ -123,9 +111,11 @@ def test_a_worker_checks_what_it_sees(place, tmp_path):
     task = shard_task(model, open_dataset(images, SPEC), images, 1, 3, RUNTIME)
     assert container.decode(run_shard(task), source="x").image_count == 4
     with pytest.raises(DataError, match="other images"):
-        run_shard(replace(task, found="other"))
+        run_shard(replace(task, images=replace(task.images, found="other")))
     with pytest.raises(ArtifactError, match="cannot read"):
-        run_shard(replace(task, model=replace(model, path=tmp_path / "gone")))
+        run_shard(replace(task, images=replace(task.images, graph=replace(model, path=tmp_path / "gone"))))
+    with pytest.raises(DataError, match="cannot read"):
+        run_shard(replace(task, images=replace(task.images, data=tmp_path / "gone")))
 
 
 def test_a_cluster_that_is_not_there_is_an_error(place, monkeypatch):

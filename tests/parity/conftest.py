@@ -6,7 +6,8 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,9 @@ import pytest
 
 from linglos_deploy.bundle import open_bundle, seal_bundle
 from linglos_deploy.choices import Precision
+from linglos_deploy.cluster import Cluster
 from linglos_deploy.signature import Batch, ModelSignature, TensorSpec
+from tests.cluster import HereClient, here
 from tests.parity import KEPT_DIGITS
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
@@ -145,3 +148,18 @@ def no_identity(monkeypatch: pytest.MonkeyPatch) -> None:
     from linglos_deploy.verbs import verdicts
 
     monkeypatch.setattr(verdicts, "check_identity", lambda *_: ())
+
+
+@pytest.fixture
+def cluster_here(monkeypatch: pytest.MonkeyPatch) -> HereClient:
+    """Let every cluster of a check be this process."""
+    from linglos_deploy.verbs import check_parity
+
+    client, cluster = here()
+
+    @contextmanager
+    def connect(address: str) -> Iterator[Cluster]:
+        yield cluster
+
+    monkeypatch.setattr(check_parity, "connected", connect)
+    return client

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,16 @@ from linglos_deploy.backends import registry
 from linglos_deploy.backends.base import CPU, Device, Runner
 from linglos_deploy.backends.compilers.openvino import OpenVino
 from linglos_deploy.choices import Precision
+from linglos_deploy.codec import to_json
 from linglos_deploy.errors import UsageError
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.models.loading import ModelSource
 from linglos_deploy.profiling import access
 from linglos_deploy.profiling.access import EngineAccess
+from linglos_deploy.progress import Silent
 from linglos_deploy.verbs import verdicts
 from linglos_deploy.verbs.check_parity import ParityRequest, check
+from tests.cluster import HereClient
 from tests.commandline import run, write_images
 
 pytestmark = [
@@ -61,6 +65,24 @@ def test_the_engine_of_a_bundle_is_checked_against_pytorch(bundle: Path, tmp_pat
     assert engine.outputs[0].metrics.sqnr_db < 300  # other kernels: it was really run
     assert any(finding.name.startswith("an image answers the same") for finding in engine.findings)
     assert not any(finding.name.startswith("engine ") and finding.passed is None for finding in engine.findings)
+
+
+def test_a_cluster_runs_graphs_and_engines_while_pytorch_answers_here_and_that_is_said(
+    bundle: Path, tmp_path: Path, cluster_here: HereClient
+) -> None:
+    class Listening(Silent):
+        def warn(self, message: str) -> None:
+            heard.append(message)
+
+    heard: list[str] = []
+    data = write_images(tmp_path / "data", 10, side=40, seed=2)
+    source = ModelSource(factory="tests.parity.networks:convnet", image_size=(32, 32))
+    request = ParityRequest(bundle, source=source, data=data, threads=1, batch=4)
+    alone = to_json(check(request))
+    assert cluster_here.submitted == 0
+    assert to_json(check(replace(request, dask="tcp://here"), progress=Listening())) == alone
+    assert cluster_here.submitted == 6  # three batches, for the graph and for the engine
+    assert "The PyTorch model answers here; the cluster runs what is compared with it." in heard
 
 
 def test_where_an_engine_cannot_run_the_verdict_says_so_and_how_to_check_it(

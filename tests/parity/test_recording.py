@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from linglos_deploy.errors import ArtifactError, DataError, OutputError
-from linglos_deploy.parity.recording import INDEX, Recording, record, sample_digests
+from linglos_deploy.parity.recording import INDEX, Recording, ask_here, record, sample_digests
 
 IMAGES = np.random.default_rng(0).random((5, 4), dtype=np.float32)
 
@@ -67,6 +67,18 @@ def test_digests_do_not_depend_on_the_batches_but_on_every_bit_and_name() -> Non
     assert [a == b for a, b in zip(sample_digests({"image": changed}), whole, strict=True)] == [1, 1, 1, 0, 1]
     assert sample_digests({"pixels": IMAGES}) != whole
     assert sample_digests({"image": IMAGES.view(np.int32)}) != whole
+
+
+def test_an_answer_lies_in_memory_as_it_does_after_a_journey(runner: Any) -> None:
+    """Sums over an array depend on the order in which it lies in memory; so one process and a cluster must agree."""
+    model = runner(y=lambda x: np.asfortranarray(x), z=lambda x: np.float32(x.sum()))
+
+    (answer,) = ask_here(model, batches(5))
+
+    outputs = answer.outputs()
+    assert outputs["y"].flags.c_contiguous
+    np.testing.assert_array_equal(outputs["y"], IMAGES)
+    assert outputs["z"].shape == ()
 
 
 def test_a_failed_recording_leaves_nothing_behind(tmp_path: Path, runner: Any) -> None:
