@@ -92,10 +92,16 @@ def _layer(node: ir.Node, inside: str | None) -> Layer | None:
     data = next((index for index in row.data if index != weight), row.data[0])
     if is_constant(node.inputs[data]):
         return None
-    shape = _given(node, weight).shape
+    shape = _shape(_given(node, weight))
     transposed = node.attributes.get_int(_TRANSPOSED.get(weight, ""), 0) != 0
     axis = None if shape is None else row.weight_axis(weight, len(shape), transposed=transposed)
     return Layer(node, data, weight, bool(constant), axis, inside)
+
+
+def _shape(weight: ir.Value) -> ir.Shape | ir.ShapeProtocol | None:
+    """Return the shape of a weight; that of what a Constant node makes stands in its tensor only."""
+    tensor = ir.convenience.get_const_tensor(weight) if weight.shape is None else None
+    return weight.shape if tensor is None else tensor.shape
 
 
 def _given(node: ir.Node, index: int) -> ir.Value:

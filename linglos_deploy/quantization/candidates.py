@@ -143,10 +143,10 @@ def _narrow(layer: Layer) -> str | None:
     """Return why a linear layer is not worth rounding: so few inputs or outputs that integers are no faster."""
     if operator(layer.node).output_axis is not OutputAxis.KEPT:
         return None
-    weight = constant_array(layer.weight)
-    assert weight is not None
-    assert layer.weight_axis is not None
-    outputs = weight.shape[layer.weight_axis]
+    weight = ir.convenience.get_const_tensor(layer.weight)
+    assert weight is not None, "the weight is constant"
+    assert layer.weight_axis is not None, "and its shape known"
+    outputs = weight.shape.numpy()[layer.weight_axis]
     inputs = weight.size // max(outputs, 1)
     if min(inputs, outputs) >= NARROWEST:
         return None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact, load_onnx, open_onnx
+from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact, TorchModel, load_onnx, open_onnx
 from linglos_deploy.backends.base import Runner
 from linglos_deploy.backends.images_first import ImagesFirst, images_first
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
@@ -338,13 +338,18 @@ def _with_fresh_export(
     graph = bundle.graph(bundle.manifest.graphs[0])
     if request.source is None or all(verdict.report.candidate != graph.path.name for verdict in verdicts):
         return list(verdicts)
-    finding = check_export(load_model(request.source, progress=progress), graph)
+    finding = check_export(_model_of(bundle, request.source, progress), graph)
     return [
         replace(verdict, report=verdict.report.with_findings(finding))
         if verdict.report.candidate == graph.path.name
         else verdict
         for verdict in verdicts
     ]
+
+
+def _model_of(bundle: Bundle, source: ModelSource, progress: Progress) -> TorchModel:
+    """Return the PyTorch model with the images that it was exported with: only the bundle says of which size."""
+    return replace(load_model(source, progress=progress), preprocess=bundle.manifest.preprocessing)
 
 
 def _with_self_test(bundle: Bundle, subject: Subject, tensors: Mapping[str, np.ndarray] | None) -> Subject:
@@ -394,7 +399,7 @@ def _located(
     with tempfile.TemporaryDirectory(prefix="linglos-again-") as folder:
         for subject, verdict in zip(subjects, verdicts, strict=True):
             if isinstance(subject.graph, OnnxArtifact) and subject.like is None and request.source is not None:
-                model = load_model(request.source, progress=progress)
+                model = _model_of(bundle, request.source, progress)
                 subject = replace(subject, counterpart=export_again(model, subject.graph, Path(folder) / "again.onnx"))
             batch = locating_images(sets, subject.graph.signature)
             if isinstance(subject.graph, OnnxArtifact) and subject.like is not None:

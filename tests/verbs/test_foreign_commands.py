@@ -65,9 +65,13 @@ def test_weights_in_constant_nodes_are_quantized(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "voice.onnx")
     data, table = voice_data(tmp_path / "voice.npz"), tmp_path / "t.table"
     run("calibrate", tmp_path / "voice.onnx", "--data", data, "-q", "-o", table).expect(0)
-    run("quantize", tmp_path / "voice.onnx", "--table", table, "-q").expect(0)
+    run("quantize", tmp_path / "voice.onnx", "--table", table, "--narrow", "-q").expect(0)
     made = onnx.load(tmp_path / "voice.int8.onnx").graph.node
     assert sum(node.op_type == "QuantizeLinear" for node in made) == 1
+    (axis,) = {
+        it.i for node in made if node.op_type == "DequantizeLinear" for it in node.attribute if it.name == "axis"
+    }
+    assert axis == 1  # each output of the layer has a scale of its own
 
 
 def test_parity_compares_foreign_graphs_on_images_and_on_arrays(tmp_path: Path) -> None:

@@ -51,7 +51,9 @@ def test_several_inputs_of_any_kind_are_calibrated_and_quantized_with_the_if_in_
     assert not table.synthetic
     assert table.tensors["input"].count == 40 * 6
     assert CalibrationTable.load(tmp_path / "t.table").preprocess_digest == ""
-    result = quantize_graph(QuantizeRequest(model, tmp_path / "t.table", None, QuantScheme(), tmp_path / "v.int8.onnx"))
+    result = quantize_graph(
+        QuantizeRequest(model, tmp_path / "t.table", None, QuantScheme(narrow=True), tmp_path / "v.int8.onnx")
+    )
     assert result.graph is not None
     assert len(result.plan.quantized_nodes) == 1
     with np.load(data) as stored:

@@ -28,7 +28,7 @@ from linglos_deploy.models.factory import ModelDescription
 from linglos_deploy.models.loading import HeldModel, load_model
 from linglos_deploy.progress import SILENT
 from linglos_deploy.quantization.apply import apply_plan
-from linglos_deploy.quantization.plan import plan_quantization
+from linglos_deploy.quantization.plan import QuantPlan, plan_quantization
 from linglos_deploy.quantization.scheme import QuantScheme
 from linglos_deploy.signature import Batch, ModelSignature
 from linglos_deploy.verbs.verdicts import InputSet, Subject, check_subjects, recorded
@@ -110,7 +110,7 @@ class Visit:
         table = calibrate(self.float32, self._data(self.float32), runtime=OnnxRuntime(threads=1, reuse_outputs=True))
         plan = plan_quantization(self.float32, table, QuantScheme())
         graph = apply_plan(self.float32, plan, out=self.folder / "model.int8.onnx")
-        return (*self._parity(graph, Precision.INT8), ())
+        return (*self._parity(graph, Precision.INT8, plan), ())
 
     def _fp16(self) -> tuple[bool, str, tuple[str, ...]]:
         at_risk = tensors_at_risk(load_onnx(self.float32.path), KINDS[Precision.FP16])
@@ -138,8 +138,10 @@ class Visit:
         size = engines[0].path.stat().st_size if engines else 0
         return bool(engines), f"{size / 2**20:.1f} MiB" if engines else str(outcomes), ()
 
-    def _parity(self, graph: OnnxArtifact, precision: Precision) -> tuple[bool, str]:
+    def _parity(self, graph: OnnxArtifact, precision: Precision, plan: QuantPlan | None = None) -> tuple[bool, str]:
         data = self._data(graph)
+        parent = None if plan is None else self.float32
+        subject = Subject(graph, precision, trained=False, parent=parent, plan=plan)
 
         def batches(signature: ModelSignature) -> Iterator[Batch]:
             return (images_first(batch, signature) for batch in data.batches(BATCH, signature=signature))
@@ -149,7 +151,7 @@ class Visit:
             recorded(runner, batches(runner.signature), source="PyTorch", ids=data.ids, progress=SILENT) as reference,
         ):
             images = InputSet("data", reference, batches)
-            (verdict,) = check_subjects([Subject(graph, precision, trained=False)], [images], threads=1)
+            (verdict,) = check_subjects([subject], [images], threads=1)
             report = verdict.report
         ratios = [output.metrics.sqnr_db for output in report.outputs if output.metrics.sqnr_db is not None]
         failed = [
@@ -159,6 +161,7 @@ class Visit:
             if not criterion.passed
         ]
         failed += [f"{finding.name}: {finding.found}" for finding in report.findings if finding.passed is False]
+        failed += [f"{finding.name}: cannot tell" for finding in report.findings if finding.undecided]
         return report.passed, "; ".join(failed) or (f"{min(ratios):.0f} dB" if ratios else "equal")
 
     def _data(self, graph: OnnxArtifact) -> TensorDataset:
