@@ -50,8 +50,15 @@ def threshold(stats: TensorStatistics, method: str, *, percentile: float = 99.99
         return 0.0
     if len(stats.magnitudes()[0]) == 0:  # sampling met nothing finite
         return largest
-    room = ROOM if stats.spikes() else 1.0
-    return max(min(choose(stats, settings), largest * room), levels * SMALLEST_STEP)
+    bound = choose(stats, settings)
+    room = ROOM if any(_meets(bound, spike, levels) for spike in stats.spikes()) else 1.0
+    return max(min(bound, largest * room), levels * SMALLEST_STEP)
+
+
+def _meets(bound: float, spike: float, levels: int) -> bool:
+    """Return whether a step of a bound lies on a magnitude."""
+    steps = levels * spike / bound if bound > 0 else 0.5
+    return abs(steps - round(steps)) < 1e-9
 
 
 def quantization_error(stats: TensorStatistics, bound: float, *, levels: int = LEVELS) -> float:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from linglos_deploy.calibration import thresholds
 from linglos_deploy.calibration.clipping import ROOM
 from linglos_deploy.calibration.methods.percentile import magnitude_percentile
 from linglos_deploy.calibration.observers import observe
@@ -103,3 +104,10 @@ def test_wrong_arguments_are_refused():
         threshold(stats, "percentile", percentile=0)
     with pytest.raises(UsageError, match="level"):
         threshold(stats, "mse", levels=0)
+
+
+def test_a_method_that_looks_at_no_single_value_gets_no_room_above_the_largest(monkeypatch):
+    monkeypatch.setattr(thresholds, "load_method", lambda name: lambda stats, settings: 4 * stats.absolute_maximum)
+    stats = observe(np.array([2.5] * 1000 + [1.7], np.float32))
+    assert stats.spikes() == (2.5,)
+    assert threshold(stats, "mse") == 2.5
