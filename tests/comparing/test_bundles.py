@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import linglos_deploy
-from linglos_deploy.bundle import open_bundle, seal_bundle
+from linglos_deploy.bundle import EngineEntry, open_bundle, seal_bundle
 from linglos_deploy.errors import UsageError
 from tests.commandline import run
 from tests.conftest import Shipped
@@ -59,6 +59,16 @@ def test_figures_about_another_file_are_no_proof_of_quality(shipped: Shipped, ed
         reached=tuple(replace(it, digest="0" * 64) if it.graph == reached[0].graph else it for it in reached)
     )
     assert measures(shipped.bundle, other)[0] == ["the file that was checked"]
+
+
+def test_an_engine_that_is_gone_is_a_regression_and_a_new_one_is_told(
+    shipped: Shipped, edited: Callable[..., Path]
+) -> None:
+    graph = open_bundle(shipped.bundle).manifest.graphs[0]
+    engine = EngineEntry(graph.file, "tensorrt", graph.file, graph.precision, graph.input, graph.signature)
+    with_engine = edited(engines=(engine,))
+    assert measures(with_engine, shipped.bundle)[0] == ["built"]
+    assert measures(shipped.bundle, with_engine) == ([], {"built": ("no", "yes")})
 
 
 def test_lost_quality_is_a_regression(shipped: Shipped, edited: Callable[..., Path]) -> None:

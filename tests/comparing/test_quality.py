@@ -129,6 +129,15 @@ def test_a_verdict_that_turned_is_a_regression_and_one_that_was_bad_is_not() -> 
     assert worse(old, report()) == []
 
 
+def test_a_verdict_that_nothing_could_tell_and_now_fails_is_a_regression() -> None:
+    open_one = report(
+        passed=False, findings=(Finding("scales are as planned", None, "no plan", "a plan", undecided=True),)
+    )
+    failed = report(passed=False, findings=(Finding("scales are as planned", False, "0.2", "0.1"),))
+    assert "verdict" in worse(open_one, failed)
+    assert worse(open_one, open_one) == []
+
+
 def test_reports_without_a_common_output_cannot_be_compared() -> None:
     with pytest.raises(UsageError, match="no output in common"):
         list(compare_quality([report(output("a"))], [report(output("b"))], Tolerances()))

@@ -90,6 +90,14 @@ def test_zeros_have_a_defined_answer() -> None:
     assert (one.cosine, one.max_relative, one.sqnr_db) == (0, MOST_RELATIVE, -MOST_DB)
 
 
+def test_a_mean_over_samples_tells_decibels_apart_up_to_where_float32_ends() -> None:
+    wanted = np.ones((3, 4))
+    found = wanted * np.array([[1.0], [1 + 1e-7], [1 + 1e-5]])  # equal, 140 dB, 100 dB
+    assert compare(wanted[:1], found[:1]).sample_db_mean == 150
+    assert compare(wanted[2:], found[2:]).sample_db_mean == pytest.approx(100, abs=0.1)
+    assert compare(wanted, found).sample_db_mean == pytest.approx(130, abs=0.1)
+
+
 def test_one_bad_sample_shows_although_the_rest_is_right() -> None:
     a = np.random.default_rng(0).normal(size=(50, 8))
     b = a.copy()

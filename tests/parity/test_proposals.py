@@ -52,6 +52,13 @@ def test_a_limit_is_the_worst_value_less_machine_and_other_images() -> None:
     assert f"{others:.1f} for other images" in found["sqnr_db"].reason
 
 
+def test_the_worst_of_other_images_may_be_6_db_noisier_than_the_worst_of_these() -> None:
+    found = limits(judged())["worst_cosine"]
+    least = 1.5 + 3 * (2 * 2.0**2 / 100) ** 0.5 + 6
+    assert (1 - found.worst) * 10 ** (least / 10) == pytest.approx(1 - found.limit, rel=0.1)  # two digits
+    assert "6 for a worse image" in found.reason
+
+
 def test_what_conditions_move_is_allowed_twice_where_it_is_more_than_a_machine_costs() -> None:
     calm = limits(judged(), judged())["sqnr_db"].limit
     assert limits(judged(), judged(sample_db_mean=39.5))["sqnr_db"].limit == calm
