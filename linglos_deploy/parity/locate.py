@@ -35,6 +35,7 @@ def locate(
     batch: Batch,
     *,
     runtime: Runtime,
+    candidate_runtime: Runtime | None = None,
     names: tuple[str, str],
     parent: onnx.ModelProto | None = None,
     limit_db: float = LIMIT_DB,
@@ -48,6 +49,7 @@ def locate(
         candidate: The graph to look into.
         batch: Inputs of both.
         runtime: Runs both.
+        candidate_runtime: Runs the candidate, if that is another one.
         names: What the report calls both.
         parent: The float32 graph whose tensors are looked at and whose layers are named; the reference if ``None``.
         limit_db: SQNR below which a tensor counts as another one.
@@ -57,7 +59,15 @@ def locate(
         Where it is; ``tensor`` is ``None`` if the outputs are within the limit, or both share no tensor.
     """
     with tempfile.TemporaryDirectory(prefix="linglos-locate-") as folder, progress.stage("Locating") as advance:
-        search = _Search(reference, candidate, batch, runtime, Path(folder), limit_db, parent or reference)
+        search = _Search(
+            reference,
+            candidate,
+            batch,
+            (runtime, candidate_runtime or runtime),
+            Path(folder),
+            limit_db,
+            parent or reference,
+        )
         order = search.order
         first: int | None = None
         if order and not search.clean(len(order) - 1):
@@ -80,7 +90,7 @@ class _Search:
     reference: onnx.ModelProto
     candidate: onnx.ModelProto
     batch: Batch
-    runtime: Runtime
+    runtimes: tuple[Runtime, Runtime]
     folder: Path
     limit_db: float
     parent: onnx.ModelProto
@@ -109,7 +119,7 @@ class _Search:
         answers = []
         for number, graph in enumerate((self.reference, self.candidate)):
             probe = with_outputs(graph, names, self.folder / f"{number}.onnx")
-            with self.runtime.open(probe) as runner:
+            with self.runtimes[number].open(probe) as runner:
                 found = runner.run(self.batch)
                 answers.append({name: np.array(found[name]) for name in names})
             self.runs += 1

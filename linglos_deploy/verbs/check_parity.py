@@ -45,7 +45,7 @@ from linglos_deploy.signature import Batch, ModelSignature, TensorSpec
 from linglos_deploy.verbs.asking_cluster import ClusterImages
 from linglos_deploy.verbs.consistency import SelfTest, check_engine_entry, check_golden, check_graph_entry
 from linglos_deploy.verbs.exported import check_export
-from linglos_deploy.verbs.locating import export_again, locate_in, locating_images
+from linglos_deploy.verbs.locating import export_again, locate_in, locate_in_engine, locating_images
 from linglos_deploy.verbs.referee import graph_noise, pytorch_noise
 from linglos_deploy.verbs.verdicts import (
     BATCH,
@@ -388,13 +388,15 @@ def _located(
     sets: Sequence[InputSet],
     progress: Progress,
 ) -> list[Verdict]:
-    """Add to each verdict on a graph where that graph first goes wrong.
+    """Add to each verdict where its graph or engine first goes wrong.
 
     The float32 graph is compared with a fresh export of the PyTorch model; without one, nothing tells what its inner
     tensors should be.
     """
     table = CalibrationTable.load(bundle.path / TABLE) if TABLE in bundle.manifest.files else None
     ranges = {name: seen.absolute_maximum for name, seen in table.tensors.items()} if table is not None else {}
+    graphs = {entry.file: entry for entry in bundle.manifest.graphs}
+    sources = {Path(entry.file).name: graphs[entry.source] for entry in bundle.manifest.engines}
     found = []
     with tempfile.TemporaryDirectory(prefix="linglos-again-") as folder:
         for subject, verdict in zip(subjects, verdicts, strict=True):
@@ -404,6 +406,10 @@ def _located(
             batch = locating_images(sets, subject.graph.signature)
             if isinstance(subject.graph, OnnxArtifact) and subject.like is not None:
                 place = locate_in(subject, batch, ranges=ranges, threads=request.threads, progress=progress)
+                verdict = replace(verdict, location=place)
+            if isinstance(subject.graph, EngineArtifact):
+                source = bundle.graph(sources[subject.name])
+                place = locate_in_engine(subject, source, batch, threads=request.threads, progress=progress)
                 verdict = replace(verdict, location=place)
             found.append(verdict)
     return found

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from linglos_deploy.artifacts import OnnxArtifact, TorchModel, load_onnx
+from linglos_deploy.artifacts import EngineArtifact, OnnxArtifact, TorchModel, load_onnx
+from linglos_deploy.backends import registry
 from linglos_deploy.backends.images_first import in_layout
 from linglos_deploy.backends.onnxruntime import OnnxRuntime
 from linglos_deploy.choices import Precision
@@ -28,6 +29,7 @@ from linglos_deploy.progress import SILENT, Progress
 from linglos_deploy.quantization.apply import apply_plan
 from linglos_deploy.reports.parity import Location
 from linglos_deploy.signature import Batch, ModelSignature
+from linglos_deploy.verbs.recompiled import Recompiled
 from linglos_deploy.verbs.verdicts import InputSet, Subject, prove_derived
 
 PER_SET = 2
@@ -35,6 +37,10 @@ PER_SET = 2
 
 ROUNDED_LIMIT_DB = {Precision.FP16: 45.0, Precision.BF16: 27.0, Precision.INT8: 15.0}
 """SQNR to the float32 graph below which a tensor is out of the ordinary, where no clean twin can be made."""
+
+
+OTHER_KERNELS_DB = 80.0
+"""SQNR below which a float32 tensor of another runtime is out of the ordinary: its kernels sum in another order."""
 
 
 def locate_in(
@@ -88,6 +94,41 @@ def locate_in(
         progress=progress,
     )
     return found if found.tensor is not None else _told_by_structure(found, subject)
+
+
+def locate_in_engine(
+    subject: Subject, source: OnnxArtifact, batch: Batch, *, threads: int = 0, progress: Progress = SILENT
+) -> Location:
+    """Find the first tensor that an engine's compiler gets wrong.
+
+    An engine shows its outputs only. So the graph that it was made of is compiled again, with the same settings and the
+    tensors of a cut as outputs, and compared with the same graph on ONNX Runtime, node by node as it stands.
+
+    Args:
+        subject: The engine.
+        source: The graph that it was made of.
+        batch: A few images, along the first axis of each array.
+        threads: Threads of ONNX Runtime.
+        progress: Told of every look.
+
+    Raises:
+        BuildError: The compiler refuses the graph with inner tensors as outputs.
+    """
+    assert isinstance(subject.graph, EngineArtifact), subject.name
+    runtime = registry.runtime(subject.backend, **subject.access.options_for(subject.backend))
+    kind = Precision.INT8 if subject.precision.is_int8 else subject.precision
+    graph = load_onnx(source.path)
+    rounded = subject.precision.floating is not Precision.FP32
+    return locate(
+        with_explicit_rounding(graph) if rounded else graph,
+        graph,
+        in_layout(batch, source.signature)[0],
+        runtime=OnnxRuntime(threads=threads, optimize=False),
+        candidate_runtime=Recompiled(subject.graph, runtime, subject.access),
+        names=(f"{source.path.name} on ONNX Runtime", f"{source.path.name}, compiled again for {subject.backend}"),
+        limit_db=ROUNDED_LIMIT_DB.get(kind, OTHER_KERNELS_DB),
+        progress=progress,
+    )
 
 
 def _told_by_structure(found: Location, subject: Subject) -> Location:

@@ -8,21 +8,25 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from linglos_deploy import pipeline
-from linglos_deploy.artifacts import Artifact
+from linglos_deploy.artifacts import Artifact, EngineArtifact, OnnxArtifact, load_onnx, open_onnx
 from linglos_deploy.backends import registry
 from linglos_deploy.backends.base import CPU, Device, Runner
 from linglos_deploy.backends.compilers.openvino import OpenVino
 from linglos_deploy.choices import Precision
 from linglos_deploy.codec import to_json
+from linglos_deploy.engines.spec import BuildSpec
 from linglos_deploy.errors import UsageError
 from linglos_deploy.exporters.config import ExportConfig
 from linglos_deploy.models.loading import ModelSource
 from linglos_deploy.profiling import access
 from linglos_deploy.profiling.access import EngineAccess
-from linglos_deploy.progress import Silent
+from linglos_deploy.progress import SILENT, Progress, Silent
 from linglos_deploy.verbs import verdicts
 from linglos_deploy.verbs.check_parity import ParityRequest, check
 from tests.cluster import HereClient
@@ -158,3 +162,32 @@ def test_what_is_said_about_engines_is_refused_where_none_has_a_use_for_it(bundl
     run("parity", graph, "--reference", graph, "--data", data, "--weights", graph).explain(
         2, "no engine among what is checked"
     )
+
+
+class Careless:
+    """Compiles as OpenVINO does, and takes one convolution's bias for zero."""
+
+    name = "openvino"
+
+    def compile(
+        self, model: OnnxArtifact, spec: BuildSpec, *, out: Path, progress: Progress = SILENT
+    ) -> EngineArtifact:
+        graph = load_onnx(model.path)
+        bias = [node for node in graph.graph.node if node.op_type == "Conv"][1].input[2]
+        (tensor,) = (it for it in graph.graph.initializer if it.name == bias)
+        tensor.CopyFrom(numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(tensor)), bias))
+        onnx.save(graph, out.with_suffix(".onnx"))
+        return OpenVino().compile(open_onnx(out.with_suffix(".onnx")), spec, out=out, progress=progress)
+
+
+def test_the_first_layer_that_a_compiler_gets_wrong_is_located(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clean = check(ParityRequest(bundle, threads=1, locate=True))
+    (place,) = (it for it in clean.locations if "compiled again" in it.candidate)
+    assert (place.tensor, place.layer) == (None, None)
+    monkeypatch.setattr("linglos_deploy.verbs.recompiled.compiler", lambda name: Careless())
+    (place,) = (
+        it for it in check(ParityRequest(bundle, threads=1, locate=True)).locations if "compiled again" in it.candidate
+    )
+    second = [node for node in load_onnx(bundle / "model.onnx").graph.node if node.op_type == "Conv"][1]
+    assert place.layer == place.node == second.name
+    assert place.runs <= 2 * np.log2(place.tensors) + 5
