@@ -84,7 +84,7 @@ def test_another_shape_and_a_lost_number_are_never_close() -> None:
 
     assert search(turned([0, 1]), turned([1, 0])).tensor == "t"
     clean, lost = chain(4), chain(4)
-    lost.graph.initializer[2].CopyFrom(numpy_helper.from_array(np.array([0, 0, 0, np.nan], np.float32), "c2"))
+    lost.graph.initializer[2].CopyFrom(numpy_helper.from_array(np.array([1, 1, 1, np.nan], np.float32), "c2"))
     assert search(clean, lost).tensor == "t2"
 
 
