@@ -30,7 +30,6 @@ class Recompiled:
     engine: EngineArtifact
     runtime: Runtime
     access: EngineAccess = field(default_factory=EngineAccess)
-
     name: str = field(init=False)
 
     def __post_init__(self) -> None:
